@@ -1,0 +1,55 @@
+"""Packaging of vit_jax: version ranges, extras, and the configs and launchers that ride in the wheel."""
+
+from setuptools import find_packages, setup
+
+# Upper bounds only where a known release breaks us; everything else admits the newest.
+BASE = [
+    "jax>=0.10",
+    "flax>=0.12.6",
+    "optax>=0.2.6",
+    "orbax-checkpoint>=0.12",
+    "ml_collections>=1.1.0",
+    # clu's metric writers need TensorFlow and TensorBoard, which clu does not declare.
+    "clu>=0.0.12",
+    "tensorboard>=2.18",
+    "tensorflow-datasets>=4.9.9",
+    "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without declaring it
+    # The CPU build where one exists; input pipelines never need the accelerator build.
+    'tensorflow-cpu>=2.20; sys_platform == "linux" and platform_machine == "x86_64" and python_version < "3.14"',
+    'tensorflow>=2.20; (sys_platform != "linux" or platform_machine != "x86_64") and python_version < "3.14"',
+    "absl-py>=2.1",
+    "numpy>=1.26",
+    "rich>=13",
+    "scikit-learn>=1.4,!=1.5.0",  # 1.5.0 was yanked
+    "matplotlib>=3.8",
+]
+
+TEST = [
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.5",
+    "hypothesis>=6.100",
+    "ruff>=0.9",
+    "mypy>=1.13",
+]
+
+setup(
+    name="vit_jax",
+    version="0.1.0",
+    description="Scale vision models in JAX: ViT, hybrid and ResNet from a laptop to a TPU pod.",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["vit_jax", "vit_jax.*"]), "vit_jax.configs", "vit_jax.launch"],
+    # `configs/` and `launch/` are top-level folders of the repository and sub-packages of the wheel.
+    package_dir={"vit_jax.configs": "configs", "vit_jax.launch": "launch"},
+    install_requires=BASE,
+    extras_require={
+        "tpu": ["jax[tpu]"],
+        "gpu": ["jax[cuda13]"],
+        "test": TEST,
+        "interop": ["torch", "timm", "transformers", "safetensors", "onnx", "onnxruntime"],
+    },
+    entry_points={"console_scripts": ["vit_jax = vit_jax.__main__:main"]},
+)

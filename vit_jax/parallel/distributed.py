@@ -1,0 +1,82 @@
+"""Starting, agreeing and stopping across the processes of a job."""
+
+import os
+from collections.abc import Mapping
+
+import jax
+from jax.experimental import multihost_utils
+
+from vit_jax.errors import UserError
+
+_OURS = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+
+
+def start(mode: str = "auto", environment: Mapping[str, str] = os.environ) -> bool:
+    """Calls `jax.distributed.initialize` when the environment says that this is one process of several.
+
+    Recognised: JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID (what `launch/local.py` sets), SLURM
+    with more than one task, and TPU slices of more than one host. Call it before anything touches a device.
+
+    Args:
+      mode: `auto`, `on` (initialize in any case) or `off`.
+      environment: variables, for tests.
+
+    Returns:
+      Whether the job is distributed.
+
+    Raises:
+      UserError: the variables are incomplete or not numbers.
+    """
+    if mode == "off" or (mode == "auto" and not _is_distributed(environment)):
+        return False
+    if all(name in environment for name in _OURS):
+        jax.distributed.initialize(
+            coordinator_address=environment["JAX_COORDINATOR_ADDRESS"],
+            num_processes=_number(environment, "JAX_NUM_PROCESSES"),
+            process_id=_number(environment, "JAX_PROCESS_ID"),
+        )
+    else:
+        jax.distributed.initialize()
+    return True
+
+
+def _is_distributed(environment: Mapping[str, str]) -> bool:
+    given = [name for name in _OURS if name in environment]
+    if "JAX_NUM_PROCESSES" in given or "JAX_PROCESS_ID" in given:
+        missing = [name for name in _OURS if name not in given]
+        if missing:
+            raise UserError(f"{given[-1]} is set but {', '.join(missing)} is not: set all three, or none")
+        return True
+    # SLURM_STEP_NODELIST is set by srun only: a plain shell inside an allocation is one process.
+    if "SLURM_STEP_NODELIST" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1:
+        return True
+    hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES", "")
+    return "," in hosts or int(environment.get("MEGASCALE_NUM_SLICES", "1")) > 1
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+    try:
+        return int(environment[name])
+    except ValueError:
+        raise UserError(f"{name} = {environment[name]!r}: must be a whole number") from None
+
+
+def is_main() -> bool:
+    """Whether this process writes logs and files that exist once."""
+    return jax.process_index() == 0
+
+
+def process_count() -> int:
+    """Processes of the job."""
+    return jax.process_count()
+
+
+def barrier(name: str) -> None:
+    """Waits until every process of the job is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def preempted_at(step: int) -> bool:
+    """Whether some process got SIGTERM and all agreed to stop at this very step (distributed jobs only)."""
+    return multihost_utils.reached_preemption_sync_point(step)
