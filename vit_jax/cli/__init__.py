@@ -1,0 +1,1 @@
+"""The verbs a person types: parse, call one function of a room, print."""

@@ -1,6 +1,6 @@
 """One device -> a pod: mesh, logical-axis rules, feeding, multi-process start-up."""
 
-from vit_jax.parallel.distributed import barrier, is_main, preempted_at, process_count, start
+from vit_jax.parallel.distributed import barrier, is_main, preempted_at, process_count, process_index, start, to_host
 from vit_jax.parallel.feed import feed, host_rows, to_mesh
 from vit_jax.parallel.mesh import batch_parallelism, check_batch, describe_mesh, make_mesh
 from vit_jax.parallel.settings import MeshSettings
@@ -28,9 +28,11 @@ __all__ = [
     "parameter_spec",
     "preempted_at",
     "process_count",
+    "process_index",
     "replicated",
     "start",
     "state_shardings",
+    "to_host",
     "to_mesh",
     "unsharded_bytes",
 ]

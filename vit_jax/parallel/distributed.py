@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from vit_jax.errors import UserError
@@ -66,6 +68,11 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
+def process_index() -> int:
+    """Number of this process, from 0."""
+    return jax.process_index()
+
+
 def process_count() -> int:
     """Processes of the job."""
     return jax.process_count()
@@ -80,3 +87,14 @@ def barrier(name: str) -> None:
 def preempted_at(step: int) -> bool:
     """Whether some process got SIGTERM and all agreed to stop at this very step (distributed jobs only)."""
     return multihost_utils.reached_preemption_sync_point(step)
+
+
+def to_host(tree: Any) -> Any:
+    """The whole arrays on every host as NumPy, gathered one leaf at a time."""
+
+    def gather(leaf: jax.Array) -> np.ndarray:
+        if leaf.is_fully_addressable:
+            return np.asarray(leaf)
+        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+    return jax.tree.map(gather, tree)

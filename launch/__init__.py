@@ -1,0 +1,1 @@
+"""Where to run: launchers that start the same command on many processes."""

@@ -1,0 +1,50 @@
+"""`vit_jax <verb>`, also as `python -m vit_jax <verb>`."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from vit_jax.errors import Diverged, Stopped, UserError, did_you_mean
+
+VERBS = {
+    "train": "pre-train or fine-tune a model; the same command resumes",
+    "evaluate": "accuracy and loss of a checkpoint on a split, every example counted once",
+    "predict": "the most probable classes of image files",
+    "export": "write the weights in a published format",
+    "prepare": "put a data set on the disk (the only command that may download)",
+    "demo": "the whole way on the embedded digits, in about two minutes",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a verb and returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from vit_jax import __version__
+
+        print(__version__)
+        return 0
+    if argv[0] not in VERBS:
+        print(f"vit_jax: unknown verb {argv[0]!r}; {did_you_mean(argv[0], VERBS)}", file=sys.stderr)
+        return 2
+    try:
+        return importlib.import_module(f"vit_jax.cli.{argv[0]}").main(argv[1:])
+    except (UserError, Diverged, Stopped) as error:
+        print(f"vit_jax {argv[0]}: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
+    return (
+        "usage: vit_jax <verb> [flags]\n\nScale vision models in JAX, from a laptop to a TPU pod.\n\n"
+        f"{verbs}\n\nvit_jax <verb> --help says more; vit_jax demo is a good first command."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

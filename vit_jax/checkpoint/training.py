@@ -1,0 +1,129 @@
+"""Training states on disk, by Orbax: asynchronous, atomic, described, restorable onto any mesh."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
+
+from vit_jax.checkpoint.metadata import Metadata, check_same_shapes
+from vit_jax.errors import UserError
+from vit_jax.trees import like, named_leaves, nested
+
+ITEMS = ("params", "opt", "ema")
+_SHARDING_NOTICE = "Sharding info not provided when restoring"
+
+
+class TrainingCheckpoints:
+    """The saves of one run: `<directory>/<step>/{params,opt,ema,metadata}`.
+
+    Arrays are stored under their documented names as plain nested dicts, nothing of Flax or optax; metadata is JSON.
+    A save becomes visible at once when it is complete; an interrupted one is never seen.
+
+    Args:
+      directory: of the saves.
+      keep_last: the newest saves that are kept.
+      keep_every: saves at least this many steps apart are also kept for good; 0 for none.
+    """
+
+    def __init__(self, directory: Path, keep_last: int = 2, keep_every: int = 0):
+        self.directory = Path(directory).absolute()
+        policies: list[Any] = [LatestN(keep_last)]
+        if keep_every:
+            policies.append(EveryNSteps(keep_every, exact_interval=False))
+        logging.getLogger("absl").addFilter(_without_orbax_notices)
+        options = ocp.CheckpointManagerOptions(
+            create=True,
+            cleanup_tmp_directories=True,
+            preservation_policy=AnyPreservationPolicy(policies),
+            enable_async_checkpointing=True,
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def steps(self) -> list[int]:
+        """Steps of the complete saves, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def latest(self) -> int | None:
+        """The newest complete save."""
+        return self._manager.latest_step()
+
+    def save(self, state: dict[str, Any], metadata: Metadata) -> None:
+        """Starts saving `state` as step `metadata.step`; returns once the arrays are copied off the devices."""
+        if metadata.step in self._manager.all_steps():
+            return
+        items = {item: ocp.args.StandardSave(nested(named_leaves(state[item]))) for item in ITEMS if item in state}
+        description = ocp.args.JsonSave(metadata.to_json())
+        self._manager.save(metadata.step, args=ocp.args.Composite(metadata=description, **items))
+
+    def restore(self, abstract: dict[str, Any], metadata: Metadata, step: int) -> dict[str, Any]:
+        """Loads save `step` onto the shapes, dtypes and shardings of `abstract`.
+
+        Args:
+          abstract: the state as `jax.ShapeDtypeStruct`s with shardings.
+          metadata: of the run that wants it; its model must have the saved shapes.
+          step: a member of `steps()`.
+
+        Raises:
+          UserError: the save belongs to another model or optimizer, or is damaged.
+        """
+        where = f"checkpoint {self.directory / str(step)}"
+        items = {item: nested(named_leaves(abstract[item])) for item in ITEMS if item in abstract}
+        found = read_metadata(self.directory / str(step))
+        check_same_shapes(found["model"]["shapes"], metadata.model.shapes, where)
+        targets = {item: ocp.args.StandardRestore(tree) for item, tree in items.items()}
+        try:
+            restored = self._manager.restore(step, args=ocp.args.Composite(**targets))
+            state = {item: like(abstract[item], named_leaves(restored[item])) for item in items}
+        except Exception as error:  # Orbax and TensorStore raise many kinds, none of them ours
+            others = [s for s in self.steps() if s < step]
+            fix = f"delete it to go on from step {others[-1]}" if others else "there is no earlier one"
+            raise UserError(f"{where} is damaged or incomplete ({one_line(error)}); {fix}") from error
+        state["step"] = jax.device_put(jax.numpy.int32(step), abstract["step"].sharding)
+        return state
+
+    def wait(self) -> None:
+        """Blocks until the save under way is complete; raises what went wrong with it."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then gives back threads and files."""
+        self._manager.close()
+
+
+def read_metadata(directory: Path) -> dict[str, Any]:
+    """The description of the save in `directory`.
+
+    Raises:
+      UserError: it is missing or unreadable.
+    """
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+            return reader.restore(Path(directory).absolute() / "metadata")
+    except Exception as error:  # as above
+        raise UserError(f"checkpoint {directory} is damaged or incomplete ({one_line(error)})") from error
+
+
+def read_params(directory: Path, item: str, abstract: Any) -> Any:
+    """One item (`params` or `ema`) of a save, onto the shapes and shardings of `abstract`.
+
+    Raises:
+      UserError: it is damaged or incomplete.
+    """
+    try:
+        with ocp.StandardCheckpointer() as reader:
+            target = nested(named_leaves(abstract))
+            return like(abstract, named_leaves(reader.restore(Path(directory).absolute() / item, target)))
+    except Exception as error:  # as above
+        raise UserError(f"checkpoint {directory} is damaged or incomplete ({one_line(error)})") from error
+
+
+def one_line(error: Exception) -> str:
+    """The first 200 characters of an error on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def _without_orbax_notices(record: logging.LogRecord) -> bool:
+    return _SHARDING_NOTICE not in record.getMessage()

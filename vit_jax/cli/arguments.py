@@ -1,0 +1,58 @@
+"""Flags the verbs share. Nothing here imports JAX or TensorFlow, so that `--help` is quick."""
+
+import argparse
+from collections.abc import Sequence
+
+CONFIG_HELP = """\
+config keys:
+  --config.<key>=<value> changes any setting of the config, whether the file mentions it or not, for example
+    --config.model.variant=S/4            --config.train.batch_size=1024
+    --config.train.duration='90 epochs'   --config.schedule.learning_rate=3e-4
+    --config.data.name=folder             --config.data.data_dir=/images
+    --config.mesh.fsdp=4                  --config.mesh.tensor=2
+  groups: seed, model, data, mesh, train, optimizer, schedule, checkpoint, evaluate, log; a wrong key is
+  answered with the right ones, and --dry_run prints all values.
+"""
+
+EXIT_HELP = """\
+exit status:
+  0 done; 2 bad input; 3 the loss diverged; 42 stopped and saved, the same command resumes; other: a bug
+"""
+
+
+def parser(verb: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """A parser for `vit_jax <verb>`."""
+    return argparse.ArgumentParser(
+        prog=f"vit_jax {verb}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_checkpoint(arguments: argparse.ArgumentParser) -> None:
+    """`--checkpoint` and `--step`."""
+    arguments.add_argument(
+        "--checkpoint", required=True, metavar="PATH", help="a workdir, one of its checkpoints, or an exported .npz"
+    )
+    arguments.add_argument("--step", type=int, help="which checkpoint of the workdir (default: the newest)")
+
+
+def add_distributed(arguments: argparse.ArgumentParser) -> None:
+    """`--distributed`."""
+    arguments.add_argument(
+        "--distributed",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="join the other processes of the job: auto asks the environment (SLURM, TPU pod, launch/local.py)",
+    )
+
+
+def parse(arguments: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """(known flags, `--config.<key>=<value>` overrides); anything else ends with one line and status 2."""
+    known, rest = arguments.parse_known_args(argv)
+    for text in rest:
+        if not text.startswith(("--config.", "--noconfig.")):
+            arguments.error(f"unknown argument {text!r}; see vit_jax {arguments.prog.split()[-1]} --help")
+    return known, rest

@@ -1,0 +1,127 @@
+"""Reading `--config=<file>[:<argument>]` and `--config.<key>=<value>` into typed settings."""
+
+import contextlib
+import inspect
+import io
+import re
+import runpy
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+import vit_jax
+from vit_jax.errors import BadSetting, UserError, did_you_mean
+from vit_jax.settings import build, complete
+
+T = TypeVar("T")
+
+_PACKAGE = Path(vit_jax.__file__).parent
+# In a wheel the configs lie inside the package, in a checkout beside it.
+SHIPPED = next((d for d in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if d.is_dir()), _PACKAGE / "configs")
+
+
+def load_settings(cls: type[T], config: str, overrides: Sequence[str] = ()) -> T:
+    """The settings of a config file with overrides applied.
+
+    Args:
+      cls: settings class of the whole config.
+      config: `path.py` or `path.py:argument`; `configs/...` is also found in the installed package.
+      overrides: `--config.a.b=value` strings; every key of `cls` can be given, whether the file has it or not.
+
+    Raises:
+      UserError: the file is missing or broken.
+      BadSetting: unknown key, wrong type, impossible value.
+    """
+    return build(cls, override(complete(load_config(config), cls), overrides))
+
+
+def load_config(config: str) -> ConfigDict:
+    """Runs `get_config` of a config file.
+
+    Raises:
+      UserError: no such file, it fails, or has no `get_config` that returns a ConfigDict.
+    """
+    name, _, argument = config.partition(":")
+    path = find_config(name)
+    try:
+        get_config = runpy.run_path(str(path)).get("get_config")
+    except Exception as error:
+        raise UserError(f"config file {path} fails: {type(error).__name__}: {error}") from error
+    if not callable(get_config):
+        raise UserError(f"config file {path} must define get_config() or get_config(argument)")
+    takes = list(inspect.signature(get_config).parameters)
+    if argument and not takes:
+        raise UserError(f"--config={config}: {path.name} takes no argument; drop ':{argument}'")
+    try:
+        found = get_config(argument) if argument else get_config()
+    except TypeError as error:
+        raise UserError(f"--config={config}: {path.name} needs an argument after ':' ({error})") from error
+    except (KeyError, ValueError) as error:
+        raise UserError(f"--config={config}: {path.name} does not accept {argument!r} ({error})") from error
+    if not isinstance(found, ConfigDict):
+        raise UserError(f"config file {path}: get_config returned a {type(found).__name__}, not a ConfigDict")
+    return found
+
+
+def find_config(name: str) -> Path:
+    """The file of this name here, or the shipped one.
+
+    Raises:
+      UserError: lists the shipped configs.
+    """
+    shipped = SHIPPED / name.removeprefix("configs/")
+    for path in (Path(name).expanduser(), shipped):
+        if path.is_file():
+            return path
+    known = [f"configs/{p.relative_to(SHIPPED).as_posix()}" for p in SHIPPED.rglob("*.py") if p.stem != "__init__"]
+    raise UserError(f"config file {name!r} does not exist; {did_you_mean(name, known)}")
+
+
+def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """Applies `--config.a.b=value` flags by ml_collections' own typed parsing.
+
+    Raises:
+      BadSetting: unknown key or a value of another type.
+      UserError: not of that form.
+    """
+    for text in overrides:
+        _check_key(config, text)
+    values = flags.FlagValues()
+    argv = ["vit_jax", *overrides]
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+    for text in overrides:  # one at a time, so that an error belongs to its flag
+        key, _, value = text.removeprefix("--").removeprefix("no").partition("=")
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                values([argv[0], text])
+        except (flags.Error, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BadSetting(key, value, " ".join(str(error).split())[:200]) from None
+    if not overrides:
+        values(argv)
+    return values["config"].value
+
+
+def _check_key(config: ConfigDict, text: str) -> None:
+    match = re.fullmatch(r"--(?:no)?config\.([A-Za-z0-9_.]+)(\[.*\])?(=.*)?", text, re.DOTALL)
+    if not match or not (match[3] or isinstance(_get(config, match[1]), bool)):
+        raise UserError(f"{text!r}: write --config.<key>=<value>")
+
+
+def _get(config: Any, key: str) -> Any:
+    path = "config"
+    for part in key.split("."):
+        if not isinstance(config, ConfigDict):
+            raise BadSetting(f"{path}.{part}", "", f"unknown key: {path} is a value, not a group")
+        if part not in config:
+            raise BadSetting(f"{path}.{part}", "", f"unknown key; {did_you_mean(part, _keys(config))}")
+        config, path = config[part], f"{path}.{part}"
+    if isinstance(config, ConfigDict):
+        raise BadSetting(path, "", f"is a group; set one of {', '.join(_keys(config))}")
+    return config
+
+
+def _keys(config: ConfigDict) -> Iterable[str]:
+    return sorted(config)

@@ -1,0 +1,31 @@
+"""Batches -> better parameters: objectives, optimizer, state, one compiled step, the loop."""
+
+from vit_jax.train.loop import Result, train
+from vit_jax.train.objectives import classification_loss, supervised
+from vit_jax.train.optimizer import make_optimizer
+from vit_jax.train.preflight import Plan, make_model, preflight
+from vit_jax.train.progress import Reporter
+from vit_jax.train.schedule import make_schedule
+from vit_jax.train.settings import RunSettings
+from vit_jax.train.state import abstract_state, create_state
+from vit_jax.train.step import make_train_step
+from vit_jax.train.writers import METRICS_FILE, read_metrics
+
+__all__ = [
+    "METRICS_FILE",
+    "Plan",
+    "Reporter",
+    "Result",
+    "RunSettings",
+    "abstract_state",
+    "classification_loss",
+    "create_state",
+    "make_model",
+    "make_optimizer",
+    "make_schedule",
+    "make_train_step",
+    "preflight",
+    "read_metrics",
+    "supervised",
+    "train",
+]

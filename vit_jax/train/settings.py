@@ -1,0 +1,179 @@
+"""What a whole config may say: the groups of every room, and this room's own."""
+
+import dataclasses
+
+from vit_jax.checkpoint.settings import CheckpointSettings
+from vit_jax.data import DataSettings
+from vit_jax.durations import Duration
+from vit_jax.errors import BadSetting
+from vit_jax.evaluate.settings import EvaluateSettings
+from vit_jax.models import ModelSettings
+from vit_jax.parallel import MeshSettings
+
+LOSSES = ("softmax", "sigmoid")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "linear", "cosine", "rsqrt")
+
+# Kernels are decayed; biases, norms, the class token and position embeddings are not.
+DECAY_KERNELS = ((r".*/kernel", 1.0), (r".*", 0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """The run itself.
+
+    Attributes:
+      batch_size: global batch: examples of one optimizer step over all devices.
+      micro_batches: gradient accumulation: the batch is worked through in this many equal parts.
+      duration: length of the run: steps, epochs or examples, for example `90 epochs`.
+      loss: `softmax` cross-entropy, or `sigmoid` (summed over classes).
+      label_smoothing: share of the target spread evenly over all classes.
+      ema_decay: decay of the averaged parameters (Polyak); 0 keeps none. Evaluation and export use them.
+    """
+
+    batch_size: int = 512
+    micro_batches: int = 1
+    duration: str = "90 epochs"
+    loss: str = "softmax"
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        Duration.parse(self.duration, "duration")
+        if self.micro_batches < 1:
+            raise BadSetting("micro_batches", self.micro_batches, "must be at least 1")
+        if self.batch_size < 1:
+            raise BadSetting("batch_size", self.batch_size, "must be at least 1")
+        if self.loss not in LOSSES:
+            raise BadSetting("loss", self.loss, f"must be one of {', '.join(LOSSES)}")
+        for field in ("label_smoothing", "ema_decay"):
+            if not 0.0 <= getattr(self, field) < 1.0:
+                raise BadSetting(field, getattr(self, field), "must be at least 0 and below 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    """One update: clip the gradient by global norm, precondition, add decay, scale by the schedule.
+
+    Weight decay is decoupled and multiplied by the learning rate (AdamW, arXiv 1711.05101), for every optimizer:
+    `p -= lr * (update + weight_decay * multiplier * p)`.
+
+    Attributes:
+      name: `adam`, `adamw` (adam with weight decay) or `sgd`.
+      beta1: decay of Adam's first moment.
+      beta2: decay of Adam's second moment.
+      eps: Adam's.
+      mu_dtype: of the first moment (Adam) or momentum (SGD): `float32` or `bfloat16`.
+      momentum: SGD's.
+      weight_decay: see above.
+      weight_decay_rules: (pattern, multiplier) of the decay, first match wins, every parameter must match.
+      clip_norm: largest global norm of the gradient; 0 does not clip.
+    """
+
+    name: str = "adamw"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    mu_dtype: str = "float32"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    weight_decay_rules: tuple[tuple[str, float], ...] = DECAY_KERNELS
+    clip_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name not in OPTIMIZERS:
+            raise BadSetting("name", self.name, f"must be one of {', '.join(OPTIMIZERS)}")
+        if self.name == "adam" and self.weight_decay:
+            raise BadSetting("weight_decay", self.weight_decay, "adam has none; set config.optimizer.name=adamw")
+        if self.mu_dtype not in ("float32", "bfloat16"):
+            raise BadSetting("mu_dtype", self.mu_dtype, "must be float32 or bfloat16")
+        for field in ("beta1", "beta2", "momentum"):
+            if not 0.0 <= getattr(self, field) < 1.0:
+                raise BadSetting(field, getattr(self, field), "must be at least 0 and below 1")
+        for field in ("weight_decay", "clip_norm"):
+            if getattr(self, field) < 0:
+                raise BadSetting(field, getattr(self, field), "must not be negative")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleSettings:
+    """The learning rate over the run: a linear warm-up from 0, then a decay measured after the warm-up.
+
+    Attributes:
+      name: `constant`, `linear`, `cosine` or `rsqrt`.
+      learning_rate: at the end of the warm-up.
+      warmup: for example `10k steps` or `5%`.
+      end_factor: where `linear` and `cosine` end, as a share of the learning rate.
+      timescale: of `rsqrt`: the rate is multiplied by sqrt(timescale / (timescale + steps after warm-up)).
+      cooldown: the last part of the run, in which the rate falls linearly to 0 (`rsqrt`, `constant`).
+    """
+
+    name: str = "cosine"
+    learning_rate: float = 1e-3
+    warmup: str = "10k steps"
+    end_factor: float = 0.0
+    timescale: str = "10k steps"
+    cooldown: str = "0 steps"
+
+    def __post_init__(self) -> None:
+        if self.name not in SCHEDULES:
+            raise BadSetting("name", self.name, f"must be one of {', '.join(SCHEDULES)}")
+        if not 0 <= self.learning_rate < float("inf"):
+            raise BadSetting("learning_rate", self.learning_rate, "must be finite and not negative")
+        for field in ("warmup", "timescale", "cooldown"):
+            Duration.parse(getattr(self, field), field)
+        if self.name in ("linear", "cosine") and Duration.parse(self.cooldown, "cooldown").amount:
+            raise BadSetting("cooldown", self.cooldown, f"{self.name} already decays; a cool-down suits rsqrt, constant")
+
+
+@dataclasses.dataclass(frozen=True)
+class LogSettings:
+    """What is written while the run goes on.
+
+    Attributes:
+      every: how often metrics go to the files and the console.
+      tensorboard: also write TensorBoard events (needs TensorFlow and clu).
+      profile_steps: (first, last) steps to record a profiler trace of; SIGUSR1 records the next five at any time.
+    """
+
+    every: str = "50 steps"
+    tensorboard: bool = True
+    profile_steps: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        Duration.parse(self.every, "every")
+        if len(self.profile_steps) not in (0, 2) or list(self.profile_steps) != sorted(self.profile_steps):
+            raise BadSetting("profile_steps", self.profile_steps, "write (first, last) in order, or () for none")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """A whole run: what `config` means.
+
+    Attributes:
+      seed: of initialisation, data order, augmentation and dropout.
+      model: what is trained.
+      data: on what.
+      mesh: on which devices, laid out how.
+      train: batch, length, loss.
+      optimizer: of the parameters.
+      schedule: of the learning rate.
+      checkpoint: when the state is saved.
+      evaluate: when and on what the model is tested.
+      log: what is written meanwhile.
+    """
+
+    seed: int = 0
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    mesh: MeshSettings = MeshSettings()
+    train: TrainSettings = TrainSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    log: LogSettings = LogSettings()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise BadSetting("seed", self.seed, "must be at least 0 and below 2**32")

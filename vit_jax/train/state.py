@@ -1,0 +1,39 @@
+"""The training state: a nested dict of arrays with documented names.
+
+`step` int32; `params/...`; `opt/<transformation>/...`; with an average also `ema/...` (shaped like `params`).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from vit_jax import parallel
+from vit_jax.models import Model
+
+State = dict[str, Any]
+
+
+def init_state(model: Model, optimizer: optax.GradientTransformation, key: jax.Array, ema: bool) -> State:
+    """A fresh state, as a pure function."""
+    params = model.init(key)
+    state = {"step": jnp.zeros((), jnp.int32), "params": params, "opt": optimizer.init(params)}
+    return {**state, "ema": params} if ema else state
+
+
+def abstract_state(
+    model: Model, optimizer: optax.GradientTransformation, mesh: Mesh, ema: bool
+) -> State:
+    """The state's shapes, dtypes and shardings, without computing anything."""
+    shapes = jax.eval_shape(lambda key: init_state(model, optimizer, key, ema), jax.random.key(0))
+    shardings = parallel.state_shardings(shapes, model.shapes, model.logical_axes, mesh)
+    return jax.tree.map(lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes, shardings)
+
+
+def create_state(model: Model, optimizer: optax.GradientTransformation, abstract: State, seed: int) -> State:
+    """Initialises on the mesh: each device computes its own part only."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    make = jax.jit(lambda key: init_state(model, optimizer, key, "ema" in abstract), out_shardings=shardings)
+    return make(jax.random.key(seed))

@@ -1,0 +1,94 @@
+"""Where metrics go: JSON lines in the workdir, and TensorBoard events through clu."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Writer(Protocol):
+    """Takes named scalars."""
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Records the scalars of a step."""
+
+    def close(self) -> None:
+        """Flushes and gives back files."""
+
+
+class JsonLines:
+    """One JSON object a line: `step` and the scalars, floats in full precision (their shortest exact form).
+
+    On resume, lines after `resume_step` are dropped: those steps are going to run again.
+    """
+
+    def __init__(self, path: Path, resume_step: int):
+        _drop_after(path, resume_step)
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  open for the whole run
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """See `Writer`."""
+        record = {"step": step, **{name: _plain(value) for name, value in scalars.items()}}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """See `Writer`."""
+        self._file.close()
+
+
+def _plain(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)  # NaN is not JSON
+
+
+def _drop_after(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue  # the last line of a killed run
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All records of a metrics file, in order."""
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+class TensorBoard:
+    """clu's summary writer; import it late, it loads TensorFlow."""
+
+    def __init__(self, directory: Path):
+        from clu import metric_writers
+
+        self._writer = metric_writers.SummaryWriter(os.fspath(directory))
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """See `Writer`."""
+        self._writer.write_scalars(step, scalars)
+
+    def close(self) -> None:
+        """See `Writer`."""
+        self._writer.close()
+
+
+def make_writers(workdir: Path, resume_step: int, tensorboard: bool) -> tuple[list[Writer], str]:
+    """The writers of a run, and a note if TensorBoard was asked for but cannot be had."""
+    writers: list[Writer] = [JsonLines(workdir / METRICS_FILE, resume_step)]
+    if not tensorboard:
+        return writers, ""
+    try:
+        writers.append(TensorBoard(workdir / "tensorboard"))
+    except ImportError as error:
+        return writers, f"no TensorBoard events: {error} (config.log.tensorboard=False silences this)"
+    return writers, ""
