@@ -1,5 +1,7 @@
 """Packaging of vit_jax: version ranges, extras, and the configs and launchers that ride in the wheel."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 # Upper bounds only where a known release breaks us; everything else admits the newest.
@@ -37,7 +39,7 @@ setup(
     name="vit_jax",
     version="0.1.0",
     description="Scale vision models in JAX: ViT, hybrid and ResNet from a laptop to a TPU pod.",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",

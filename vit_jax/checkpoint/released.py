@@ -57,7 +57,7 @@ def from_released(arrays: Mapping[str, np.ndarray], model: Model, where: str) ->
     for name, shape in model.shapes.items():
         if name.startswith("blocks/"):
             sources[name] = [_block_name(name, layer) for layer in range(shape[0])]
-            theirs.update({source: shape[1:] for source in sources[name]})
+            theirs.update(dict.fromkeys(sources[name], shape[1:]))
         else:
             head, _, rest = name.partition("/")
             sources[name] = ["/".join(filter(None, (_NAMES[head], rest)))]

@@ -5,7 +5,9 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import jax
 import numpy as np
@@ -55,13 +57,13 @@ def export_npz(params: Params, metadata: Metadata, path: Path) -> list[Path]:
         raise UserError(f"export file {str(path)!r} must end in .npz")
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = to_released(params)
-    _atomically(path, lambda file: np.savez(file, **arrays))
+    _atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
     description = json.dumps(metadata.to_json(), indent=1).encode()
     _atomically(path.with_suffix(".json"), lambda file: file.write(description))
     return [path, path.with_suffix(".json")]
 
 
-def _atomically(path: Path, write) -> None:
+def _atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

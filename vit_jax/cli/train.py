@@ -40,9 +40,7 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(to_dict(settings), indent=1))
         print("\n".join(plan.describe()))
         return 0
-    result = train(
-        settings, flags.workdir, distributed=distributed, accept_config_change=flags.accept_config_change
-    )
+    result = train(settings, flags.workdir, distributed=distributed, accept_config_change=flags.accept_config_change)
     if parallel.is_main():
         print(f"done after {result.step} steps; weights in {result.exported[0]}")
     return 0

@@ -53,7 +53,9 @@ def check_preprocess(settings: DataSettings) -> None:
         return
     for field in ("train_preprocess", "eval_preprocess"):
         text = getattr(settings, field)
-        _tensorflow_module("preprocess").compile_steps(text, f"config.data.{field}", settings.height_width, settings.channels)
+        _tensorflow_module("preprocess").compile_steps(
+            text, f"config.data.{field}", settings.height_width, settings.channels
+        )
 
 
 def decode_files(paths: list[str], settings: DataSettings) -> np.ndarray:

@@ -54,8 +54,12 @@ class SyntheticDataset:
         height, width = self.settings.height_width
         label = (mix(index, 0xC1A55) % np.uint64(self.classes)).astype(np.int32)
         shape = (height, width, self.settings.channels)
-        image = np.stack([np.random.Generator(np.random.Philox(key=k)).integers(0, 128, shape, np.uint8)
-                          for k in seeds.view(np.uint32).astype(np.uint64)])
+        image = np.stack(
+            [
+                np.random.Generator(np.random.Philox(key=k)).integers(0, 128, shape, np.uint8)
+                for k in seeds.view(np.uint32).astype(np.uint64)
+            ]
+        )
         bands = np.arange(height) * self.classes // height
         image[bands[None] == label[:, None]] += 100
         return {"image": image, "label": label}

@@ -49,7 +49,9 @@ class TfdsSource:
         for key, kind in (("image", tfds.features.Image), ("label", tfds.features.ClassLabel)):
             if key not in self._features or not isinstance(self._features[key], kind):
                 keys = ", ".join(self._features)
-                raise BadSetting("config.data.name", name, f"needs the feature {key!r} ({kind.__name__}); it has {keys}")
+                raise BadSetting(
+                    "config.data.name", name, f"needs the feature {key!r} ({kind.__name__}); it has {keys}"
+                )
         self.label_names = tuple(self._features["label"].names)
         instructions = _split(builder, name, split).file_instructions
         self._records = TFRecords([(str(i.filename), i.skip, i.take) for i in instructions])
@@ -101,17 +103,21 @@ def _split(builder: tfds.core.DatasetBuilder, name: str, split: str) -> tfds.cor
 class FolderSource:
     """Images in `<root>/<split>/<class>/...`, any depth below the class.
 
-    The classes are the folders found in all splits, sorted; the files of a split are in a fixed scattered order, so that
-    slices such as `train[:90%]` hold every class.
+    The classes are the folders found in all splits, sorted; the files of a split are in a fixed scattered order, so
+    that slices such as `train[:90%]` hold every class.
     """
 
     def __init__(self, root: str | None, split: str):
         if root is None:
-            raise BadSetting("config.data.data_dir", root, "a `folder` data set needs it: <data_dir>/<split>/<class>/*.jpg")
+            raise BadSetting(
+                "config.data.data_dir", root, "a `folder` data set needs it: <data_dir>/<split>/<class>/*.jpg"
+            )
         base = Path(root).expanduser()
         splits = sorted(d.name for d in base.iterdir() if d.is_dir()) if base.is_dir() else []
         if not splits:
-            raise BadSetting("config.data.data_dir", root, "no such folder, or no split in it: <data_dir>/<split>/<class>/*.jpg")
+            raise BadSetting(
+                "config.data.data_dir", root, "no such folder, or no split in it: <data_dir>/<split>/<class>/*.jpg"
+            )
         self.label_names = tuple(sorted({c.name for s in splits for c in (base / s).iterdir() if c.is_dir()}))
         files = {s: _scattered(base / s) for s in splits}
         chosen = [files[s][start:stop] for s, start, stop in _slices(split, {s: len(f) for s, f in files.items()})]

@@ -36,4 +36,6 @@ def predict(weights: Weights, images: np.ndarray, top: int = 5) -> list[list[Pre
     probabilities = np.asarray(jax.nn.sigmoid(logits) if sigmoid else jax.nn.softmax(logits, axis=-1))
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
     names = weights.metadata.label_names
-    return [[Prediction(names[i], float(row[i])) for i in order] for row, order in zip(probabilities, best, strict=True)]
+    return [
+        [Prediction(names[i], float(row[i])) for i in order] for row, order in zip(probabilities, best, strict=True)
+    ]

@@ -1,5 +1,7 @@
 """Multi-head self-attention (paper, appendix A)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -17,7 +19,7 @@ class Attention(nnx.Module):
 
     def __init__(self, width: int, heads: int, dtype: jnp.dtype, rngs: nnx.Rngs):
         split = (heads, width // heads)
-        options = {"kernel_init": XAVIER_UNIFORM, "dtype": dtype, "rngs": rngs}
+        options: dict[str, Any] = {"kernel_init": XAVIER_UNIFORM, "dtype": dtype, "rngs": rngs}
         self.query = nnx.LinearGeneral(width, split, **options)
         self.key = nnx.LinearGeneral(width, split, **options)
         self.value = nnx.LinearGeneral(width, split, **options)

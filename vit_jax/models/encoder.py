@@ -24,7 +24,12 @@ class Mlp(nnx.Module):
 
     def __init__(self, width: int, mlp_dim: int, dropout_rate: float, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.dropout_rate = dropout_rate
-        options = {"kernel_init": XAVIER_UNIFORM, "bias_init": MLP_BIAS_INIT, "dtype": dtype, "rngs": rngs}
+        options: dict[str, Any] = {
+            "kernel_init": XAVIER_UNIFORM,
+            "bias_init": MLP_BIAS_INIT,
+            "dtype": dtype,
+            "rngs": rngs,
+        }
         self.dense1 = nnx.Linear(width, mlp_dim, **options)
         self.dense2 = nnx.Linear(mlp_dim, width, **options)
 

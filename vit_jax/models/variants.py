@@ -20,7 +20,7 @@ class EncoderShape:
 # 2305.13035. e: arXiv 2209.06794. mu (tests) and nano (the embedded 8x8 digits) are toys of ours.
 ENCODERS = {
     "mu": EncoderShape(32, 1, 128, 2),
-    "nano": EncoderShape(64, 6, 256, 4),
+    "nano": EncoderShape(64, 4, 256, 4),
     "Ti": EncoderShape(192, 12, 768, 3),
     "S": EncoderShape(384, 12, 1536, 6),
     "M": EncoderShape(512, 12, 2048, 8),

@@ -43,12 +43,10 @@ class ViT(nnx.Module):
         self.norm = layer_norm(shape.width, dtype, rngs)
         if settings.pre_logits:
             self.pre_logits = nnx.Linear(shape.width, shape.width, kernel_init=LECUN_NORMAL, dtype=dtype, rngs=rngs)
-        self.head = nnx.Linear(shape.width, classes, kernel_init=HEAD_INIT, dtype=dtype, rngs=rngs)
-        self.head.bias[...] = jnp.full((classes,), settings.head_bias, jnp.float32)
+        bias_init = nnx.initializers.constant(settings.head_bias)
+        self.head = nnx.Linear(shape.width, classes, kernel_init=HEAD_INIT, bias_init=bias_init, dtype=dtype, rngs=rngs)
 
-    def __call__(
-        self, images: jax.Array, dropout_key: jax.Array | None, constrain: Constrain
-    ) -> dict[str, jax.Array]:
+    def __call__(self, images: jax.Array, dropout_key: jax.Array | None, constrain: Constrain) -> dict[str, jax.Array]:
         """(b, h, w, c) float images in [-1, 1] -> features by name, see `Model.apply`."""
         settings = self.settings
         features = {}
@@ -60,9 +58,7 @@ class ViT(nnx.Module):
         x = constrain(x + self.pos_embedding[...].astype(x.dtype), TOKENS)
         x = dropout(x, settings.dropout, key_stem)
         depth = settings.encoder.depth
-        x = run_blocks(
-            self.blocks, depth, x, key_blocks, constrain, scan=settings.scan, remat=settings.remat
-        )
+        x = run_blocks(self.blocks, depth, x, key_blocks, constrain, scan=settings.scan, remat=settings.remat)
         x = features["tokens"] = self.norm(x)
         x = x[:, 0] if settings.pool == "token" else x.mean(axis=1)
         if settings.pre_logits:

@@ -32,7 +32,8 @@ def to_mesh(mesh: Mesh, batch_size: int, rows: np.ndarray, local: Mapping[str, n
     sharding = batch_sharding(mesh)
 
     def put(array: np.ndarray) -> jax.Array:
-        def shard(index: tuple[slice, ...]) -> np.ndarray:
+        def shard(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None  # only asked for addressable devices
             start, stop, _ = index[0].indices(batch_size)
             first = int(np.searchsorted(rows, start))
             return array[first : first + stop - start]

@@ -36,7 +36,9 @@ def parameter_spec(shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh) ->
     """
     if math.prod(shape) < MIN_SHARDED_ELEMENTS:
         return PartitionSpec()
-    return PartitionSpec(*(_fitting(PARAMETER_RULES.get(axis), size, mesh) for axis, size in zip(axes, shape)))
+    return PartitionSpec(
+        *(_fitting(PARAMETER_RULES.get(axis), size, mesh) for axis, size in zip(axes, shape, strict=True))
+    )
 
 
 def _fitting(axis: str | tuple[str, ...] | None, size: int, mesh: Mesh) -> str | tuple[str, ...] | None:

@@ -125,7 +125,7 @@ class Evaluate:
 
     def test(self, step: int, state: State) -> None:
         """Evaluates and says the result, without recording it."""
-        self.last = self._evaluator.run(state.get("ema", state["params"]))
+        self.last = self._evaluator.run(state["ema"] if "ema" in state else state["params"])
         split, result = self._plan.settings.evaluate.split, self.last
         text = f"step {step} | {split}: accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}"
         self._reporter.say(f"{text}, {result['examples']:,.0f} images")

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import optax
 
 from vit_jax.rules import assign
-from vit_jax.trees import like, named_leaves
 from vit_jax.train.settings import OptimizerSettings
+from vit_jax.trees import like, named_leaves
 
 
 def make_optimizer(settings: OptimizerSettings, names: list[str]) -> optax.GradientTransformation:

@@ -133,5 +133,11 @@ def _durations(settings: RunSettings, examples: int) -> tuple[Steps, optax.Sched
 
     curve = [part("schedule", name) for name in ("warmup", "timescale", "cooldown")]
     schedule = make_schedule(settings.schedule, total, *curve)
-    every = [part("log", "every"), part("evaluate", "every"), part("checkpoint", "every")]
-    return Steps(total, *every, part("checkpoint", "keep_every")), schedule
+    steps_of_run = Steps(
+        total,
+        log=part("log", "every"),
+        evaluate=part("evaluate", "every"),
+        checkpoint=part("checkpoint", "every"),
+        keep=part("checkpoint", "keep_every"),
+    )
+    return steps_of_run, schedule

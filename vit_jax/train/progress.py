@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 
 class Clock:
@@ -52,7 +52,7 @@ class Reporter:
         self._enabled = enabled
         self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
-        self._task = None
+        self._task = TaskID(0)
 
     def say(self, text: str) -> None:
         """One line."""

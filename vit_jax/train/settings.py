@@ -123,7 +123,9 @@ class ScheduleSettings:
         for field in ("warmup", "timescale", "cooldown"):
             Duration.parse(getattr(self, field), field)
         if self.name in ("linear", "cosine") and Duration.parse(self.cooldown, "cooldown").amount:
-            raise BadSetting("cooldown", self.cooldown, f"{self.name} already decays; a cool-down suits rsqrt, constant")
+            raise BadSetting(
+                "cooldown", self.cooldown, f"{self.name} already decays; a cool-down suits rsqrt, constant"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,13 +23,13 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, key: jax.A
     return {**state, "ema": params} if ema else state
 
 
-def abstract_state(
-    model: Model, optimizer: optax.GradientTransformation, mesh: Mesh, ema: bool
-) -> State:
+def abstract_state(model: Model, optimizer: optax.GradientTransformation, mesh: Mesh, ema: bool) -> State:
     """The state's shapes, dtypes and shardings, without computing anything."""
     shapes = jax.eval_shape(lambda key: init_state(model, optimizer, key, ema), jax.random.key(0))
     shardings = parallel.state_shardings(shapes, model.shapes, model.logical_axes, mesh)
-    return jax.tree.map(lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes, shardings)
+    return jax.tree.map(
+        lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes, shardings
+    )
 
 
 def create_state(model: Model, optimizer: optax.GradientTransformation, abstract: State, seed: int) -> State:

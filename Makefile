@@ -1,0 +1,51 @@
+# make demo: install, train and try a small ViT on real images.   make test: install what tests need, run them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Test processes; the time limits are measured with two.
+JOBS ?= 2
+
+.PHONY: help demo test test-fast lint format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       train a small ViT on handwritten digits, about two minutes on two CPU cores"
+	@echo "make test       the whole suite: no network, accelerator or torch needed"
+	@echo "make test-fast  without the tests that start processes"
+	@echo "make lint       ruff (lint, format) and mypy"
+	@echo "make clean      remove the virtual environment and caches"
+	@echo "PYTHON=python3.13 VENV=.venv313 make test   with another Python (3.11 to 3.13)"
+
+demo: $(VENV)/.installed
+	$(BIN)/vit_jax demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test-fast: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "vit_jax needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Use: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python setup.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/bin/python setup.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
