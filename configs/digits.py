@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.batch_size = 128
-    config.train.duration = "100 epochs"
+    config.train.duration = "60 epochs"
     config.train.label_smoothing = 0.1
     config.train.ema_decay = 0.99
 
@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
 
     config.schedule = ConfigDict()
     config.schedule.name = "cosine"
-    config.schedule.learning_rate = 2e-3
+    config.schedule.learning_rate = 4e-3
     config.schedule.warmup = "10%"
 
     config.evaluate = ConfigDict()
@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
     config.evaluate.every = "10 epochs"
 
     config.checkpoint = ConfigDict()
-    config.checkpoint.every = "25 epochs"
+    config.checkpoint.every = "20 epochs"
 
     config.log = ConfigDict()
     config.log.every = "2%"

@@ -1,5 +1,6 @@
 """`vit_jax <verb>`, also as `python -m vit_jax <verb>`."""
 
+import functools
 import importlib
 import sys
 from collections.abc import Sequence
@@ -30,11 +31,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[0] not in VERBS:
         print(f"vit_jax: unknown verb {argv[0]!r}; {did_you_mean(argv[0], VERBS)}", file=sys.stderr)
         return 2
+    _hide_late_reads()
     try:
         return importlib.import_module(f"vit_jax.cli.{argv[0]}").main(argv[1:])
     except (UserError, Diverged, Stopped) as error:
-        print(f"vit_jax {argv[0]}: {error}", file=sys.stderr)
+        print(f"vit_jax {argv[0]}:", *str(error).split("\n"), file=sys.stderr)
         return error.exit_code
+
+
+@functools.cache
+def _hide_late_reads() -> None:
+    """Drops what TensorStore's threads say when a damaged checkpoint was given up before they had read all of it."""
+    report = sys.unraisablehook
+
+    def hook(found: "sys.UnraisableHookArgs") -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            report(found)
+
+    sys.unraisablehook = hook
 
 
 def _usage() -> str:

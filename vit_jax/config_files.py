@@ -52,15 +52,18 @@ def load_config(config: str) -> ConfigDict:
         raise UserError(f"config file {path} fails: {type(error).__name__}: {error}") from error
     if not callable(get_config):
         raise UserError(f"config file {path} must define get_config() or get_config(argument)")
-    takes = list(inspect.signature(get_config).parameters)
-    if argument and not takes:
-        raise UserError(f"--config={config}: {path.name} takes no argument; drop ':{argument}'")
+    given = [argument] if argument else []
     try:
-        found = get_config(argument) if argument else get_config()
-    except TypeError as error:
-        raise UserError(f"--config={config}: {path.name} needs an argument after ':' ({error})") from error
-    except (KeyError, ValueError) as error:
-        raise UserError(f"--config={config}: {path.name} does not accept {argument!r} ({error})") from error
+        inspect.signature(get_config).bind(*given)
+    except TypeError:
+        fix = f"takes no argument; drop ':{argument}'" if argument else "needs an argument after ':'"
+        raise UserError(f"--config={config}: {path.name} {fix}") from None
+    try:
+        found = get_config(*given)
+    except Exception as error:
+        refused = argument and isinstance(error, KeyError | ValueError)
+        what = f"does not accept {argument!r}" if refused else "fails"
+        raise UserError(f"--config={config}: {path.name} {what} ({type(error).__name__}: {error})") from error
     if not isinstance(found, ConfigDict):
         raise UserError(f"config file {path}: get_config returned a {type(found).__name__}, not a ConfigDict")
     return found
@@ -87,40 +90,44 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
       BadSetting: unknown key or a value of another type.
       UserError: not of that form.
     """
-    for text in overrides:
-        _check_key(config, text)
+    types = [_type_of(config, text) for text in overrides]
     values = flags.FlagValues()
     argv = ["vit_jax", *overrides]
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-    for text in overrides:  # one at a time, so that an error belongs to its flag
+    for text, wanted in zip(overrides, types, strict=True):  # one at a time, so that an error belongs to its flag
         key, _, value = text.removeprefix("--").removeprefix("no").partition("=")
         try:
             with contextlib.redirect_stderr(io.StringIO()):
                 values([argv[0], text])
-        except (flags.Error, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise BadSetting(key, value, " ".join(str(error).split())[:200]) from None
+        except (flags.Error, ValueError, TypeError, KeyError, AttributeError):
+            raise BadSetting(key, value, f"must be {wanted.__name__}") from None
     if not overrides:
         values(argv)
     return values["config"].value
 
 
-def _check_key(config: ConfigDict, text: str) -> None:
-    match = re.fullmatch(r"--(?:no)?config\.([A-Za-z0-9_.]+)(\[.*\])?(=.*)?", text, re.DOTALL)
-    if not match or not (match[3] or isinstance(_get(config, match[1]), bool)):
+def _type_of(config: ConfigDict, text: str) -> type:
+    """The type of the field that `--config.a.b=value` sets."""
+    match = re.fullmatch(r"--(?:no)?config\.([A-Za-z0-9_.]+)(?:=(.*))?", text, re.DOTALL)
+    if not match:
         raise UserError(f"{text!r}: write --config.<key>=<value>")
+    wanted = _type_at(config, match[1].split("."), match[2] or "")
+    if match[2] is None and wanted is not bool:
+        raise UserError(f"{text!r}: write --config.<key>=<value>")
+    return wanted
 
 
-def _get(config: Any, key: str) -> Any:
-    path = "config"
-    for part in key.split("."):
-        if not isinstance(config, ConfigDict):
-            raise BadSetting(f"{path}.{part}", "", f"unknown key: {path} is a value, not a group")
+def _type_at(config: ConfigDict, parts: list[str], value: str) -> type:
+    wanted, path = ConfigDict, "config"
+    for part in parts:
+        if wanted is not ConfigDict:
+            raise BadSetting(f"{path}.{part}", value, f"unknown key; {path} is a value, not a group")
         if part not in config:
-            raise BadSetting(f"{path}.{part}", "", f"unknown key; {did_you_mean(part, _keys(config))}")
-        config, path = config[part], f"{path}.{part}"
-    if isinstance(config, ConfigDict):
-        raise BadSetting(path, "", f"is a group; set one of {', '.join(_keys(config))}")
-    return config
+            raise BadSetting(f"{path}.{part}", value, f"unknown key; {did_you_mean(part, _keys(config))}")
+        wanted, path, config = config.get_type(part), f"{path}.{part}", config[part]
+    if wanted is ConfigDict:
+        raise BadSetting(path, value, f"is a group; set one of {', '.join(_keys(config))}")
+    return wanted
 
 
 def _keys(config: ConfigDict) -> Iterable[str]:

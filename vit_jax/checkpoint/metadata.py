@@ -57,9 +57,7 @@ class Metadata:
         Raises:
           UserError: another schema version, or something is missing.
         """
-        version = found.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise UserError(f"{where} has checkpoint schema {version!r}; this vit_jax reads {SCHEMA_VERSION}")
+        check_schema(found, where)
         try:
             about = found["model"]
             settings = build(ModelSettings, about["settings"], "config.model")
@@ -74,6 +72,13 @@ def _version(library: str) -> str:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def check_schema(found: Any, where: str) -> None:
+    """Raises UserError unless `found` is a description in the form that `Metadata.to_json` writes today."""
+    version = found.get("schema_version") if isinstance(found, Mapping) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{where} has checkpoint schema {version!r}; this vit_jax reads {SCHEMA_VERSION}")
 
 
 def check_same_shapes(found: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:

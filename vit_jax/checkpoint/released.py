@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax.checkpoint.metadata import check_same_shapes
+from vit_jax.errors import UserError
 from vit_jax.models import Model, Params
 from vit_jax.trees import named_leaves, nested
 
@@ -50,7 +51,7 @@ def from_released(arrays: Mapping[str, np.ndarray], model: Model, where: str) ->
     """The inverse of `to_released`, checked against the model.
 
     Raises:
-      UserError: names the arrays that are missing, surplus or of another shape.
+      UserError: names the arrays that are missing, surplus, of another shape or not of numbers.
     """
     theirs: dict[str, Any] = {}
     sources: dict[str, list[str]] = {}
@@ -63,11 +64,14 @@ def from_released(arrays: Mapping[str, np.ndarray], model: Model, where: str) ->
             sources[name] = ["/".join(filter(None, (_NAMES[head], rest)))]
             theirs[sources[name][0]] = shape
     check_same_shapes({name: array.shape for name, array in arrays.items()}, theirs, where)
+    strange = [f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype.kind not in "fiu"]
+    if strange:
+        raise UserError(f"{where} holds arrays that are not real numbers: {', '.join(strange[:3])}")
     stacked = {
-        name: np.stack([arrays[s] for s in found]) if name.startswith("blocks/") else np.asarray(arrays[found[0]])
+        name: np.stack([arrays[s] for s in found]) if name.startswith("blocks/") else arrays[found[0]]
         for name, found in sources.items()
     }
-    return nested(stacked)
+    return nested({name: array.astype(np.float32) for name, array in stacked.items()})
 
 
 def _block_name(name: str, layer: int) -> str:

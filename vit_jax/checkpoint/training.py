@@ -8,7 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
 
-from vit_jax.checkpoint.metadata import Metadata, check_same_shapes
+from vit_jax.checkpoint.metadata import Metadata, check_same_shapes, check_schema
 from vit_jax.errors import UserError
 from vit_jax.trees import like, named_leaves, nested
 
@@ -69,20 +69,31 @@ class TrainingCheckpoints:
         Raises:
           UserError: the save belongs to another model or optimizer, or is damaged.
         """
-        where = f"checkpoint {self.directory / str(step)}"
+        directory = self.directory / str(step)
+        where = f"checkpoint {directory}"
         items = {item: nested(named_leaves(abstract[item])) for item in ITEMS if item in abstract}
-        found = read_metadata(self.directory / str(step))
+        try:
+            found = _read_json(directory)
+            saved = {item: _saved_names(directory / item) for item in items}
+        except Exception as error:  # Orbax and TensorStore raise many kinds, none of them ours
+            raise self._damaged(step, error) from error
+        check_schema(found, where)
         check_same_shapes(found["model"]["shapes"], metadata.model.shapes, where)
+        for item, tree in items.items():
+            _check_same_names(item, saved[item], set(named_leaves(tree)), where)
         targets = {item: ocp.args.StandardRestore(tree) for item, tree in items.items()}
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(**targets))
             state = {item: like(abstract[item], named_leaves(restored[item])) for item in items}
-        except Exception as error:  # Orbax and TensorStore raise many kinds, none of them ours
-            others = [s for s in self.steps() if s < step]
-            fix = f"delete it to go on from step {others[-1]}" if others else "there is no earlier one"
-            raise UserError(f"{where} is damaged or incomplete ({one_line(error)}); {fix}") from error
+        except Exception as error:  # as above
+            raise self._damaged(step, error) from error
         state["step"] = jax.device_put(jax.numpy.int32(step), abstract["step"].sharding)
         return state
+
+    def _damaged(self, step: int, error: Exception) -> UserError:
+        others = [s for s in self.steps() if s < step]
+        fix = f"delete it to go on from step {others[-1]}" if others else "there is no earlier one"
+        return UserError(f"checkpoint {self.directory / str(step)} is damaged or incomplete ({one_line(error)}); {fix}")
 
     def wait(self) -> None:
         """Blocks until the save under way is complete; raises what went wrong with it."""
@@ -100,8 +111,7 @@ def read_metadata(directory: Path) -> dict[str, Any]:
       UserError: it is missing or unreadable.
     """
     try:
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-            return reader.restore(Path(directory).absolute() / "metadata")
+        return _read_json(Path(directory).absolute())
     except Exception as error:  # as above
         raise UserError(f"checkpoint {directory} is damaged or incomplete ({one_line(error)})") from error
 
@@ -118,6 +128,27 @@ def read_params(directory: Path, item: str, abstract: Any) -> Any:
             return like(abstract, named_leaves(reader.restore(Path(directory).absolute() / item, target)))
     except Exception as error:  # as above
         raise UserError(f"checkpoint {directory} is damaged or incomplete ({one_line(error)})") from error
+
+
+def _read_json(directory: Path) -> dict[str, Any]:
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        return reader.restore(directory / "metadata")
+
+
+def _saved_names(directory: Path) -> set[str]:
+    """The names of the arrays of an item; none for an average that was not kept."""
+    if directory.name == "ema" and not directory.is_dir():
+        return set()
+    return set(named_leaves(ocp.StandardCheckpointHandler().metadata(directory).tree))
+
+
+def _check_same_names(item: str, found: set[str], wanted: set[str], where: str) -> None:
+    """Raises UserError when an intact save holds other arrays than the run needs, as after a change of optimizer."""
+    lacks, surplus = (sorted(f"{item}/{name}" for name in names) for names in (wanted - found, found - wanted))
+    if lacks or surplus:
+        parts = [f"{word} {names[0]}" for word, names in (("lacks", lacks), ("has", surplus)) if names]
+        fix = "set the config back to the one it was saved with, or start in another workdir"
+        raise UserError(f"{where} does not fit this run's optimizer and average: it {' and '.join(parts)}; {fix}")
 
 
 def one_line(error: Exception) -> str:

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -51,15 +50,21 @@ def export_npz(params: Params, metadata: Metadata, path: Path) -> list[Path]:
 
     Returns:
       The two files.
+
+    Raises:
+      UserError: the name is wrong, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix != ".npz":
         raise UserError(f"export file {str(path)!r} must end in .npz")
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = to_released(params)
-    _atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
     description = json.dumps(metadata.to_json(), indent=1).encode()
-    _atomically(path.with_suffix(".json"), lambda file: file.write(description))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+        _atomically(path.with_suffix(".json"), lambda file: file.write(description))
+    except OSError as error:
+        raise UserError(f"export file {str(path)!r} cannot be written: {error.strerror}") from None
     return [path, path.with_suffix(".json")]
 
 
@@ -127,6 +132,6 @@ def _load_npz(path: Path) -> Weights:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy and zipfile raise many kinds for a damaged archive, none of them ours
         raise UserError(f"{str(path)!r} is missing, truncated or no npz archive ({error})") from None
     return Weights(from_released(arrays, metadata.model, str(path)), metadata, path)

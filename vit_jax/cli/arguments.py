@@ -2,6 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import NoReturn
+
+from vit_jax.errors import UserError
 
 CONFIG_HELP = """\
 config keys:
@@ -20,9 +23,16 @@ exit status:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
 def parser(verb: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """A parser for `vit_jax <verb>`."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=f"vit_jax {verb}",
         description=description,
         epilog=epilog,
@@ -54,5 +64,5 @@ def parse(arguments: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argp
     known, rest = arguments.parse_known_args(argv)
     for text in rest:
         if not text.startswith(("--config.", "--noconfig.")):
-            arguments.error(f"unknown argument {text!r}; see vit_jax {arguments.prog.split()[-1]} --help")
+            arguments.error(f"unknown argument {text!r}")
     return known, rest

@@ -24,20 +24,24 @@ def main(argv: Sequence[str]) -> int:
     arguments.add_distributed(parser)
     flags, overrides = arguments.parse(parser, argv)
 
-    from vit_jax import data, parallel
+    from vit_jax import parallel
     from vit_jax.checkpoint import load_weights
     from vit_jax.cli.weights import settings_of
-    from vit_jax.errors import UserError
+    from vit_jax.errors import BadSetting, UserError
     from vit_jax.evaluate import Classification
+    from vit_jax.train import open_split
 
     parallel.start(flags.distributed)
     weights = load_weights(flags.checkpoint, flags.step)
     settings = settings_of(weights, overrides)
-    mesh = parallel.make_mesh(settings.mesh)
+    try:
+        mesh = parallel.make_mesh(settings.mesh)
+    except BadSetting as error:
+        raise error.below("config") from None
     batch_size = flags.batch_size or settings.evaluate.batch_size or settings.train.batch_size
     parallel.check_batch("--batch_size", batch_size, mesh)
     split = flags.split or settings.evaluate.split or settings.data.train_split
-    dataset = data.open_dataset(settings.data, split)
+    dataset = open_split(settings, split, "--split")
     model = weights.metadata.model
     if len(dataset.label_names) != model.classes:
         fix = f"the model has {model.classes} classes and {settings.data.name} {len(dataset.label_names)}"

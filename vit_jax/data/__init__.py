@@ -65,13 +65,13 @@ def decode_files(paths: list[str], settings: DataSettings) -> np.ndarray:
 
 def prepare(name: str, data_dir: str | None = None) -> dict[str, int]:
     """Prepares a data set on disk, downloading what is not embedded; gives {split: examples}."""
-    return _tensorflow_module("prepare").prepare(name, data_dir)
+    return _tensorflow_module("preparation").prepare(name, data_dir)
 
 
 def prepare_embedded(name: str, data_dir: str | None = None) -> None:
     """Prepares an embedded data set that is not on disk yet; leaves every other alone."""
     if name not in ("folder", "synthetic"):
-        _tensorflow_module("prepare").prepare_embedded(name, data_dir)
+        _tensorflow_module("preparation").prepare_embedded(name, data_dir)
 
 
 def embedded_split(split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -60,8 +60,8 @@ class SyntheticDataset:
                 for k in seeds.view(np.uint32).astype(np.uint64)
             ]
         )
-        bands = np.arange(height) * self.classes // height
-        image[bands[None] == label[:, None]] += 100
+        bands = (np.arange(height * width) * self.classes // (height * width)).reshape(height, width)
+        image[bands[None] == label[:, None, None]] += 100
         return {"image": image, "label": label}
 
     def train_batches(self, seed: int, batch_size: int, rows: np.ndarray, first: int, last: int) -> Iterator[Batch]:

@@ -27,6 +27,7 @@ class Context:
     seed: tf.Tensor
 
 
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG; adds up to 1, so gray stays as it is
 OPS: dict[str, Callable[..., tf.Tensor]] = {}
 
 
@@ -48,9 +49,12 @@ def _resized(image: tf.Tensor, size: tuple[int, int] | tf.Tensor, antialias: boo
 @op
 def decode(image: tf.Tensor, context: Context) -> tf.Tensor:
     """PNG, JPEG, BMP or GIF (first frame) bytes -> uint8 with the configured number of channels."""
-    decoded = tf.io.decode_image(image, channels=context.channels, expand_animations=False)
-    decoded.set_shape((None, None, context.channels))
-    return decoded
+    decoded = tf.io.decode_image(image, channels=3, expand_animations=False)
+    decoded.set_shape((None, None, 3))
+    if context.channels == 3:
+        return decoded
+    luma = tf.reduce_sum(tf.cast(decoded, tf.float32) * LUMA, axis=-1, keepdims=True)  # not all decoders offer it
+    return tf.cast(tf.round(luma), tf.uint8)
 
 
 @op
@@ -62,8 +66,11 @@ def resize(image: tf.Tensor, context: Context) -> tf.Tensor:
 @op
 def resize_small(image: tf.Tensor, context: Context, ratio: float = 1.143) -> tf.Tensor:
     """Shorter side to `ratio` times the image size's longer one (224 -> 256), keeping the aspect ratio."""
+    side = round(max(context.size) * ratio)
+    if side < 1:
+        raise ValueError("ratio is too small")
     height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
-    scale = round(max(context.size) * ratio) / tf.minimum(height, width)
+    scale = side / tf.minimum(height, width)
     return _resized(image, tf.cast(tf.round(tf.stack([height * scale, width * scale])), tf.int32))
 
 
@@ -87,6 +94,8 @@ def inception_crop(
     image: tf.Tensor, context: Context, area_min: float = 0.05, area_max: float = 1.0, aspect: float = 4 / 3
 ) -> tf.Tensor:
     """A random window of `area_min`..`area_max` of the area and 1/`aspect`..`aspect` of the shape, resized."""
+    if not 0 < area_min <= area_max <= 1 <= aspect:
+        raise ValueError("needs 0 < area_min <= area_max <= 1 <= aspect")
     start, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
         tf.zeros((0, 0, 4), tf.float32),
@@ -96,7 +105,9 @@ def inception_crop(
         min_object_covered=0.0,
         use_image_if_no_bounding_boxes=True,
     )
-    return _resized(tf.slice(image, start, size), context.size, antialias=False)
+    window = tf.slice(image, start, size)
+    window.set_shape((None, None, context.channels))
+    return _resized(window, context.size, antialias=False)
 
 
 @op
@@ -110,6 +121,8 @@ def random_affine(
     image: tf.Tensor, context: Context, degrees: float = 10.0, shift: float = 0.1, scale: float = 0.1
 ) -> tf.Tensor:
     """Turns by up to `degrees`, shifts by up to `shift` of each side, zooms by up to 1 +- `scale`; edges repeat."""
+    if not 0 <= scale < 1:
+        raise ValueError("needs 0 <= scale < 1")
     height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
     turn, down, right, zoom = tf.unstack(_uniform(context, 4, -1.0, 1.0))
     angle, zoom = turn * (degrees * math.pi / 180), 1 + zoom * scale

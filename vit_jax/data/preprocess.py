@@ -28,7 +28,8 @@ def parse(text: str, field: str) -> list[Step]:
         try:
             steps.append(_parse_op(part.strip()))
         except ValueError as error:
-            raise BadSetting(field, text, f"at character {start + 1}, {part.strip()!r}: {error}") from None
+            place = start + len(part) - len(part.lstrip()) + 1
+            raise BadSetting(field, text, f"at character {place}, {part.strip()!r}: {error}") from None
         start += len(part) + 1
     return steps
 
@@ -40,7 +41,7 @@ def _parse_op(text: str) -> Step:
         name = call.func.id if isinstance(call.func, ast.Name) else ""
         args = [ast.literal_eval(a) for a in call.args]
         kwargs = {k.arg or "": ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError):
+    except (SyntaxError, TypeError, ValueError):
         raise ValueError("write name or name(1, key=2)") from None
     if name not in OPS:
         raise ValueError(f"unknown operation; {did_you_mean(name, OPS)}")
@@ -77,8 +78,9 @@ def compile_steps(
     try:
         traced = tf.function(run).get_concrete_function(tf.TensorSpec((), tf.string), tf.TensorSpec((2,), tf.int32))
     except (TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1][:200]
-        raise BadSetting(field, text, f"does not fit together ({reason}); start with decode") from None
+        reason = str(error).strip().splitlines()[-1].strip()[:200]
+        fix = "" if steps[0][0] is OPS["decode"] else "; start with decode"
+        raise BadSetting(field, text, f"does not fit together ({reason}){fix}") from None
     found = traced.structured_outputs
     if found.dtype != tf.uint8 or tuple(found.shape) != (*size, channels):
         got = f"{found.dtype.name} {tuple(found.shape)}"

@@ -52,9 +52,15 @@ class TfdsSource:
                 raise BadSetting(
                     "config.data.name", name, f"needs the feature {key!r} ({kind.__name__}); it has {keys}"
                 )
+        stored = builder.info.file_format
+        if stored != tfds.core.FileFormat.TFRECORD:
+            fix = f"is stored as {stored and stored.value}; prepare it as tfrecord in another data_dir"
+            raise BadSetting("config.data.name", name, fix)
         self.label_names = tuple(self._features["label"].names)
-        instructions = _split(builder, name, split).file_instructions
-        self._records = TFRecords([(str(i.filename), i.skip, i.take) for i in instructions])
+        chosen = _split(builder, name, split)
+        if chosen.num_examples < 1:
+            raise BadSetting("split", split, f"holds no examples of {name}")
+        self._records = TFRecords([(str(i.filename), i.skip, i.take) for i in chosen.file_instructions])
 
     def __len__(self) -> int:
         return len(self._records)
@@ -79,7 +85,7 @@ def find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     try:
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except tfds.core.DatasetNotFoundError:
-        from vit_jax.data.prepare import EMBEDDED
+        from vit_jax.data.preparation import EMBEDDED
 
         if name in EMBEDDED:
             raise BadSetting("config.data.name", name, f"is not prepared yet; run: {command}") from None
@@ -87,6 +93,9 @@ def find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         fix = did_you_mean(name, known) if len(name) < 40 else ""
         fix = fix if fix.startswith("did") else "give a TFDS name, `folder` with data_dir, or `synthetic`"
         raise BadSetting("config.data.name", name, f"no such data set; {fix}") from None
+    except (ValueError, AssertionError) as error:  # a name that is no name, a config or version that is not there
+        reason = " ".join(str(error).split())[:300]
+        raise BadSetting("config.data.name", name, f"cannot be opened: {reason}") from None
     if not builder.info.splits:
         where = os.fspath(builder.data_dir)
         raise BadSetting("config.data.name", name, f"is not prepared in {where}; run: {command}") from None

@@ -13,6 +13,7 @@ import tensorflow as tf
 from vit_jax.errors import UserError
 
 _HEADER, _FOOTER = 12, 4  # length and its checksum before the record, the record's checksum after it
+OPEN_FILES = 256  # at once in each split: processes are often limited to 1,024
 
 
 class RandomAccessFile:
@@ -25,7 +26,10 @@ class RandomAccessFile:
             self._remote = tf.io.gfile.GFile(path, "rb")
             self.size = self._remote.size()
         else:
-            self._fd = os.open(path, os.O_RDONLY)
+            try:
+                self._fd = os.open(path, os.O_RDONLY)
+            except OSError as error:
+                raise UserError(f"{path} cannot be read ({error.strerror}): prepare the data set again") from None
             self.size = os.fstat(self._fd).st_size
 
     def read(self, offset: int, length: int) -> bytes:
@@ -67,7 +71,8 @@ class TFRecords:
     """
 
     def __init__(self, parts: Sequence[tuple[str, int, int]]):
-        self._paths = [path for path, _, _ in parts]
+        paths = [path for path, _, _ in parts]
+        self._file = functools.lru_cache(OPEN_FILES)(lambda number: RandomAccessFile(paths[number]))
         ranges = []
         for number, (path, skip, take) in enumerate(parts):
             found = record_offsets(self._file(number), path)[skip : skip + take]
@@ -75,10 +80,6 @@ class TFRecords:
                 raise UserError(f"{path} holds fewer records than its data set says: prepare the data set again")
             ranges.append(np.concatenate([np.full((take, 1), number), found], axis=1))
         self._ranges = np.concatenate(ranges) if ranges else np.zeros((0, 3), np.int64)
-
-    @functools.cache  # noqa: B019  one open file per part, for as long as the object lives
-    def _file(self, number: int) -> RandomAccessFile:
-        return RandomAccessFile(self._paths[number])
 
     def __len__(self) -> int:
         return len(self._ranges)

@@ -55,8 +55,8 @@ def _make_step(model: Model, mesh: Mesh, params: Any) -> Callable[[Params, dict[
         loss = jax.nn.logsumexp(logits, axis=-1) - of_label[:, 0]
         sums = {"accuracy": logits.argmax(axis=-1) == labels, "loss": loss, "examples": jnp.ones_like(loss)}
         if model.classes > TOP_K:
-            # Ties count as larger, so that a constant output scores nothing by luck.
-            rank = (logits >= of_label).sum(axis=-1) - 1
+            # Ties and NaN count as larger, so that a constant or broken output scores nothing by luck.
+            rank = (~(logits < of_label)).sum(axis=-1) - 1
             sums["top5"] = rank < TOP_K
         return {name: jnp.where(mask, value, 0).sum(dtype=jnp.float32) for name, value in sums.items()}
 

@@ -37,7 +37,7 @@ class Model:
 
     def __post_init__(self) -> None:
         patch = self.settings.patch
-        if any(side % patch for side in self.image_size):
+        if any(side < 1 or side % patch for side in self.image_size):
             near = sorted({max(patch, side // patch * patch + d) for side in self.image_size for d in (0, patch)})
             fix = f"is not divisible by the patch size {patch} of variant {self.settings.variant}; {near} would be"
             raise BadSetting("image_size", self.image_size, fix)

@@ -3,7 +3,7 @@
 from vit_jax.train.loop import Result, train
 from vit_jax.train.objectives import classification_loss, supervised
 from vit_jax.train.optimizer import make_optimizer
-from vit_jax.train.preflight import Plan, make_model, preflight
+from vit_jax.train.preflight import Plan, make_model, open_split, preflight
 from vit_jax.train.progress import Reporter
 from vit_jax.train.schedule import make_schedule
 from vit_jax.train.settings import RunSettings
@@ -24,6 +24,7 @@ __all__ = [
     "make_optimizer",
     "make_schedule",
     "make_train_step",
+    "open_split",
     "preflight",
     "read_metrics",
     "supervised",

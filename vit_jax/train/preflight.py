@@ -87,8 +87,9 @@ def preflight(settings: RunSettings) -> Plan:
       BadSetting, UserError: one line that names the field, the value and the fix.
     """
     mesh = _mesh(settings)
-    train_data = data.open_dataset(settings.data, settings.data.train_split)
-    eval_data = data.open_dataset(settings.data, settings.evaluate.split) if settings.evaluate.split else None
+    train_data = open_split(settings, settings.data.train_split, "config.data.train_split")
+    split = settings.evaluate.split
+    eval_data = open_split(settings, split, "config.evaluate.split") if split else None
     data.check_preprocess(settings.data)
     model = make_model(settings, len(train_data.label_names))
     steps, schedule = _durations(settings, train_data.size)
@@ -107,6 +108,26 @@ def _mesh(settings: RunSettings) -> Mesh:
     if settings.evaluate.batch_size:
         parallel.check_batch("config.evaluate.batch_size", settings.evaluate.batch_size, mesh)
     return mesh
+
+
+def open_split(settings: RunSettings, split: str, field: str) -> Dataset:
+    """A split that has examples.
+
+    Args:
+      settings: of the run.
+      split: split expression.
+      field: where it stands, for errors.
+
+    Raises:
+      BadSetting, UserError: the data set or the split does not exist, is not prepared or is empty.
+    """
+    try:
+        found = data.open_dataset(settings.data, split)
+    except BadSetting as error:
+        raise (BadSetting(field, split, error.fix) if error.field == "split" else error) from None
+    if not found.size:
+        raise BadSetting(field, split, f"holds no examples of {settings.data.name}")
+    return found
 
 
 def make_model(settings: RunSettings, classes: int) -> Model:

@@ -60,9 +60,9 @@ def claim(workdir: Path, settings: RunSettings, accept_change: bool = False) -> 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}): restore it or choose another --workdir") from None
+        return {**json.loads(path.read_text(encoding="utf-8"))}
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is not a config ({error}): restore it or choose another --workdir") from None
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -23,8 +23,8 @@ def prepare(name: str, data_dir: str | None = None) -> dict[str, int]:
     else:
         try:
             builder = tfds.builder(name, data_dir=data_dir, file_format="tfrecord")
-        except tfds.core.DatasetNotFoundError:
-            raise BadSetting("name", name, "no such TFDS data set") from None
+        except (tfds.core.DatasetNotFoundError, ValueError, AssertionError):
+            raise BadSetting("name", name, "no such TFDS data set, config or version") from None
     try:
         builder.download_and_prepare()
     except (OSError, AssertionError, RuntimeError) as error:

@@ -1,0 +1,81 @@
+"""Starting `vit_jax` as a person would, in processes of its own, and reading what it wrote."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from vit_jax.train import METRICS_FILE, read_metrics
+
+REPOSITORY = Path(__file__).parents[2]
+TIMEOUT = 240
+
+SYNTHETIC = [
+    "--config=configs/digits.py",
+    "--config.model.variant=mu/2",
+    "--config.data.name=synthetic",
+    "--config.train.duration=60 steps",
+    "--config.train.ema_decay=0",
+    "--config.log.every=1",
+    "--config.log.tensorboard=False",
+    "--config.checkpoint.every=7",
+    "--config.evaluate.every=20",
+]
+
+
+def start(arguments: Sequence[str], *, processes: int = 1, devices: int = 1) -> subprocess.Popen:
+    """Starts a verb; several processes go through `launch/local.py`."""
+    command = [sys.executable, "-m", "vit_jax", *arguments]
+    if processes > 1:
+        launcher = str(REPOSITORY / "launch" / "local.py")
+        options = [f"--processes={processes}", f"--devices={devices}"]
+        command = [sys.executable, launcher, *options, "--", *arguments]
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    """Waits for the end: (exit status, output)."""
+    try:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, output
+
+
+def run(arguments: Sequence[str], *, processes: int = 1, devices: int = 1) -> str:
+    """Runs a verb that must succeed; its output."""
+    status, output = finish(start(arguments, processes=processes, devices=devices))
+    assert status == 0, output
+    return output
+
+
+def interrupt(arguments: Sequence[str], number: int, step: int, *, processes: int = 1, devices: int = 1) -> int:
+    """Starts a training run and sends it a signal once `step` was reported; its exit status."""
+    process = start(arguments, processes=processes, devices=devices)
+    assert process.stdout is not None
+    deadline = time.monotonic() + TIMEOUT
+    for line in process.stdout:
+        found = re.search(r"step +(\d+)/", line)
+        if found and int(found[1]) >= step:
+            process.send_signal(number)
+            break
+        assert time.monotonic() < deadline
+    return finish(process)[0]
+
+
+def losses(workdir: Path) -> dict[int, float]:
+    """{step: training loss}; a step that appears twice is an error."""
+    records = [r for r in read_metrics(workdir / METRICS_FILE) if "loss" in r]
+    assert len({r["step"] for r in records}) == len(records)
+    return {r["step"]: r["loss"] for r in records}
+
+
+KILL, TERM = signal.SIGKILL, signal.SIGTERM

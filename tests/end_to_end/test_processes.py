@@ -1,0 +1,48 @@
+"""Two real processes joined by jax.distributed train like one."""
+
+import numpy as np
+import pytest
+
+from vit_jax.errors import EXIT_RESUMABLE
+from vit_jax.train import METRICS_FILE, read_metrics
+
+from . import runs
+
+pytestmark = pytest.mark.slow
+
+
+def _arguments(workdir, digits_dir, *more):
+    data = ["--config.data.name=digits", f"--config.data.data_dir={digits_dir}"]
+    return ["train", f"--workdir={workdir}", *runs.SYNTHETIC, *data, "--config.train.duration=30 steps", *more]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, digits_dir):
+    workdir = tmp_path_factory.mktemp("alone") / "w"
+    runs.run(_arguments(workdir, digits_dir))
+    return workdir
+
+
+def _evaluations(workdir):
+    return {r["step"]: r["eval/accuracy"] for r in read_metrics(workdir / METRICS_FILE) if "eval/accuracy" in r}
+
+
+def test_two_processes_stopped_by_sigterm_and_resumed_equal_one(alone, tmp_path, digits_dir):
+    arguments = _arguments(tmp_path / "w", digits_dir, "--config.mesh.fsdp=2")
+    status = runs.interrupt(arguments, runs.TERM, step=9, processes=2, devices=2)
+    assert status == EXIT_RESUMABLE
+    assert max(runs.losses(tmp_path / "w")) < 30
+    output = runs.run(arguments, processes=2, devices=2)
+    assert "4 cpu devices as data 2 x fsdp 2, 2 processes" in output
+    together, single = runs.losses(tmp_path / "w"), runs.losses(alone)
+    assert together.keys() == single.keys()
+    np.testing.assert_allclose([together[s] for s in single], list(single.values()), rtol=2e-5)
+    assert _evaluations(tmp_path / "w") == _evaluations(alone)
+
+
+def test_a_run_of_two_processes_goes_on_as_one(alone, tmp_path, digits_dir):
+    tensor = _arguments(tmp_path / "w", digits_dir, "--config.mesh.tensor=2")
+    assert runs.interrupt(tensor, runs.TERM, step=9, processes=2, devices=1) == EXIT_RESUMABLE
+    runs.run(_arguments(tmp_path / "w", digits_dir))
+    mixed, single = runs.losses(tmp_path / "w"), runs.losses(alone)
+    np.testing.assert_allclose([mixed[s] for s in single], list(single.values()), rtol=2e-5)

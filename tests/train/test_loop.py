@@ -1,0 +1,157 @@
+"""The loop on synthetic data, in this process: what it writes, resumes, and how it stops."""
+
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vit_jax.checkpoint import CHECKPOINTS, load_weights
+from vit_jax.errors import Diverged, Stopped, UserError
+from vit_jax.train import METRICS_FILE, Reporter, loop, read_metrics, train
+
+
+class Signalling(Reporter):
+    """Sends this process a signal when a step is reported."""
+
+    def __init__(self, step, number=signal.SIGTERM):
+        super().__init__(enabled=False)
+        self._step, self._number = step, number
+
+    def metrics(self, step, total, scalars, clock):
+        if step == self._step:
+            os.kill(os.getpid(), self._number)
+
+
+def _losses(workdir):
+    return {r["step"]: r["loss"] for r in read_metrics(workdir / METRICS_FILE) if "loss" in r}
+
+
+def _saved(workdir):
+    return sorted(int(p.name) for p in (workdir / CHECKPOINTS).iterdir())
+
+
+def test_a_run_writes_what_it_promises(tiny_run, tmp_path):
+    result = train(tiny_run(), tmp_path / "w")
+    assert result.step == 6
+    assert {p.name for p in (tmp_path / "w").iterdir()} == {"config.json", METRICS_FILE, CHECKPOINTS, "export"}
+    records = read_metrics(tmp_path / "w" / METRICS_FILE)
+    assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4, 5, 6]
+    evaluations = [r for r in records if "eval/accuracy" in r]
+    assert [r["step"] for r in evaluations] == [3, 6]
+    assert result.evaluation == {k.removeprefix("eval/"): v for k, v in evaluations[-1].items() if k != "step"}
+    assert [p.name for p in result.exported] == ["model.npz", "model.json"]
+    np.testing.assert_array_equal(
+        load_weights(tmp_path / "w").params["pos_embedding"], load_weights(result.exported[0]).params["pos_embedding"]
+    )
+
+
+def test_losses_are_written_in_full_precision(tiny_run, tmp_path):
+    train(tiny_run(), tmp_path / "w")
+    for loss in _losses(tmp_path / "w").values():
+        assert np.float32(loss) == loss  # exactly a float32, not a rounded decimal
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_a_signal_saves_the_current_step_and_the_same_call_resumes(number, tiny_run, tmp_path):
+    settings = tiny_run(train={"duration": "12 steps", "ema_decay": 0.9, "micro_batches": 2}, model={"dropout": 0.1})
+    train(settings, tmp_path / "whole")
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped, match=r"stopped after step (\d+) of 12, saved"):
+        train(settings, tmp_path / "w", reporter=Signalling(2, number))
+    assert signal.getsignal(number) is before
+    stopped = _saved(tmp_path / "w")[-1]
+    assert 2 <= stopped < 12
+    assert max(_losses(tmp_path / "w")) == stopped
+    train(settings, tmp_path / "w")
+    assert _losses(tmp_path / "w") == _losses(tmp_path / "whole")
+
+
+def test_a_finished_run_started_again_only_evaluates(tiny_run, tmp_path):
+    first = train(tiny_run(), tmp_path / "w")
+    lines = (tmp_path / "w" / METRICS_FILE).read_text()
+    again = train(tiny_run(), tmp_path / "w")
+    assert again.evaluation == first.evaluation
+    assert (tmp_path / "w" / METRICS_FILE).read_text() == lines
+
+
+def test_another_mesh_may_go_on_with_a_run(tiny_run, tmp_path):
+    with pytest.raises(Stopped):
+        train(tiny_run(), tmp_path / "w", reporter=Signalling(2))
+    train(tiny_run(mesh={"data": 2, "fsdp": 2, "tensor": 2}), tmp_path / "w")
+    train(tiny_run(), tmp_path / "whole")
+    mixed, whole = _losses(tmp_path / "w"), _losses(tmp_path / "whole")
+    np.testing.assert_allclose([mixed[s] for s in whole], list(whole.values()), rtol=1e-5)
+
+
+def test_divergence_stops_the_run_and_leaves_good_checkpoints_alone(tiny_run, tmp_path, monkeypatch):
+    """The gradient of step 5 is NaN; saves are due at 3 and 6."""
+    honest = loop.supervised
+
+    def poisoned(*arguments):
+        objective = honest(*arguments)
+
+        def run(params, batch, key, constrain):
+            loss, metrics = objective(params, batch, key, constrain)
+            # The data of step 5 alone has been marked, see below.
+            return jnp.where(batch["label"][0] < 0, jnp.nan, loss), metrics
+
+        return run
+
+    def batches(plan, first):
+        for step, batch in enumerate(loop_batches(plan, first), first + 1):
+            yield {**batch, "label": batch["label"] - 100} if step == 5 else batch
+
+    loop_batches = loop._batches
+    monkeypatch.setattr(loop, "supervised", poisoned)
+    monkeypatch.setattr(loop, "_batches", batches)
+    with pytest.raises(Diverged, match=r"step 5 diverged: loss = nan.*checkpoint is step 3.*learning_rate"):
+        train(tiny_run(), tmp_path / "w")
+    assert _saved(tmp_path / "w") == [3]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(load_weights(tmp_path / "w").params))
+    records = read_metrics(tmp_path / "w" / METRICS_FILE)
+    assert records[-1]["step"] == 5
+    assert records[-1]["loss"] == "nan"
+
+
+def test_keep_policy(tiny_run, tmp_path):
+    train(tiny_run(checkpoint={"every": "1 step", "keep_last": 2, "keep_every": "3 steps"}), tmp_path / "w")
+    kept = _saved(tmp_path / "w")
+    assert kept[-2:] == [5, 6]
+    assert len(kept) == 4 or len(kept) == 3
+
+
+def test_a_workdir_of_another_config_is_left_alone(tiny_run, tmp_path):
+    train(tiny_run(), tmp_path / "w")
+    config = (tmp_path / "w" / "config.json").read_text()
+    with pytest.raises(UserError, match=r"config.schedule.learning_rate was 0.001 and is 0.5"):
+        train(tiny_run(schedule={"learning_rate": 0.5}), tmp_path / "w")
+    assert (tmp_path / "w" / "config.json").read_text() == config
+    train(tiny_run(schedule={"learning_rate": 0.5}), tmp_path / "w", accept_config_change=True)
+    assert json.loads((tmp_path / "w" / "config.json").read_text())["schedule"]["learning_rate"] == 0.5
+    assert (tmp_path / "w" / "config.0.json").read_text() == config
+
+
+def test_tensorboard_events_hold_the_scalars(tiny_run, tmp_path):
+    pytest.importorskip("tensorflow")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    train(tiny_run(log={"tensorboard": True}), tmp_path / "w")
+    events = EventAccumulator(str(tmp_path / "w" / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    found = {e.step: float(make_ndarray(e.tensor_proto)) for e in events.Tensors("loss")}
+    assert found == _losses(tmp_path / "w")
+    assert "eval/accuracy" in events.Tags()["tensors"]
+
+
+def test_profile_steps_leave_a_trace(tiny_run, tmp_path):
+    train(tiny_run(log={"profile_steps": (3, 4)}), tmp_path / "w")
+    assert list((tmp_path / "w" / "profile").rglob("*.xplane.pb"))
+
+
+def test_sigusr1_asks_for_a_trace(tiny_run, tmp_path):
+    train(tiny_run(train={"duration": "15 steps"}), tmp_path / "w", reporter=Signalling(3, signal.SIGUSR1))
+    assert list((tmp_path / "w" / "profile").rglob("*.xplane.pb"))

@@ -1,0 +1,48 @@
+"""Losses against formulas and scikit-learn."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss
+
+from vit_jax.train import classification_loss
+
+
+@pytest.fixture
+def case():
+    rng = np.random.default_rng(0)
+    return rng.normal(scale=3, size=(7, 5)), rng.integers(0, 5, 7)
+
+
+def _softmax(logits):
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def test_softmax_loss_equals_scikit_learn(case):
+    logits, labels = case
+    found = classification_loss(jnp.asarray(logits), jnp.asarray(labels), "softmax").mean()
+    assert float(found) == pytest.approx(log_loss(labels, _softmax(logits), labels=range(5)), rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_sigmoid_loss_is_summed_over_classes(case, smoothing):
+    logits, labels = case
+    targets = (1 - smoothing) * np.eye(5)[labels] + smoothing / 5
+    p = 1 / (1 + np.exp(-logits))
+    wanted = -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).sum(axis=1)
+    found = classification_loss(jnp.asarray(logits), jnp.asarray(labels), "sigmoid", smoothing)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_smoothing_spreads_a_share_over_all_classes(case):
+    logits, labels = case
+    log_p = np.log(_softmax(logits))
+    wanted = -(0.8 * log_p[np.arange(7), labels] + 0.2 * log_p.mean(axis=1))
+    found = classification_loss(jnp.asarray(logits), jnp.asarray(labels), "softmax", 0.2)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_loss_is_float32_whatever_the_logits(case):
+    logits, labels = case
+    assert classification_loss(jnp.asarray(logits, jnp.bfloat16), jnp.asarray(labels), "softmax").dtype == jnp.float32

@@ -1,0 +1,111 @@
+"""Updates against the formulas, written out in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vit_jax.errors import UserError
+from vit_jax.train import make_optimizer
+from vit_jax.train.optimizer import apply_update
+from vit_jax.train.settings import OptimizerSettings
+
+RATE = 0.1
+
+
+@pytest.fixture
+def tree():
+    rng = np.random.default_rng(0)
+    return {"head": {"kernel": rng.normal(size=(3, 4)), "bias": rng.normal(size=4)}, "cls": rng.normal(size=(1, 5))}
+
+
+def _as_float32(tree):
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
+
+
+def _run(settings, params, gradients):
+    optimizer = make_optimizer(settings, ["cls", "head/bias", "head/kernel"])
+    params = _as_float32(params)
+    state = optimizer.init(params)
+    for gradient in gradients:
+        update, state = optimizer.update(_as_float32(gradient), state, params)
+        params = apply_update(params, update, jnp.float32(RATE))
+    return params, state
+
+
+def _gradients(tree, number=4):
+    rng = np.random.default_rng(1)
+    return [jax.tree.map(lambda x: rng.normal(size=x.shape), tree) for _ in range(number)]
+
+
+def _expect(found, wanted):
+    jax.tree.map(lambda f, w: np.testing.assert_allclose(f, w, rtol=2e-5, atol=2e-6), found, wanted)
+
+
+def _adam_by_hand(p, gradients, decay):
+    m = v = 0.0
+    for t, g in enumerate(gradients, 1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        update = (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        p = p - RATE * (update + decay * p)
+    return p
+
+
+def test_adamw_decays_kernels_only_and_decoupled(tree):
+    gradients = _gradients(tree)
+    found, _ = _run(OptimizerSettings(name="adamw", weight_decay=0.3), tree, gradients)
+    wanted = {
+        "head": {
+            "kernel": _adam_by_hand(tree["head"]["kernel"], [g["head"]["kernel"] for g in gradients], 0.3),
+            "bias": _adam_by_hand(tree["head"]["bias"], [g["head"]["bias"] for g in gradients], 0.0),
+        },
+        "cls": _adam_by_hand(tree["cls"], [g["cls"] for g in gradients], 0.0),
+    }
+    _expect(found, wanted)
+
+
+def test_decay_rules_give_each_parameter_its_multiplier(tree):
+    rules = (("head/kernel", 10.0), ("cls", 1.0), (".*", 0.0))
+    zero = [jax.tree.map(np.zeros_like, tree)]
+    settings = OptimizerSettings(name="sgd", weight_decay=0.05, weight_decay_rules=rules)
+    found, _ = _run(settings, tree, zero)
+    _expect(found["head"]["kernel"], tree["head"]["kernel"] * (1 - RATE * 0.5))
+    _expect(found["cls"], tree["cls"] * (1 - RATE * 0.05))
+    _expect(found["head"]["bias"], tree["head"]["bias"])
+
+
+def test_sgd_has_heavy_ball_momentum(tree):
+    gradients = _gradients(tree)
+    found, _ = _run(OptimizerSettings(name="sgd", momentum=0.8), tree, gradients)
+    p, velocity = tree["cls"], 0.0
+    for g in gradients:
+        velocity = 0.8 * velocity + g["cls"]
+        p = p - RATE * velocity
+    _expect(found["cls"], p)
+
+
+def test_gradients_are_clipped_by_their_global_norm(tree):
+    gradient = _gradients(tree, 1)[0]
+    norm = np.sqrt(sum((g**2).sum() for g in jax.tree.leaves(gradient)))
+    found, _ = _run(OptimizerSettings(name="sgd", momentum=0.0, clip_norm=0.5), tree, [gradient])
+    _expect(found, jax.tree.map(lambda p, g: p - RATE * g * 0.5 / norm, tree, gradient))
+
+
+@pytest.mark.parametrize(("name", "item", "moment"), [("adamw", "adam", "mu"), ("sgd", "momentum", "trace")])
+def test_first_moment_may_be_bfloat16_and_nothing_else_is(tree, name, item, moment):
+    params, state = _run(OptimizerSettings(name=name, mu_dtype="bfloat16"), tree, _gradients(tree))
+    small = getattr(state[item], moment)
+    assert {leaf.dtype for leaf in jax.tree.leaves(small)} == {jnp.dtype("bfloat16")}
+    others = [leaf.dtype for leaf in jax.tree.leaves((params, state)) if leaf.dtype != jnp.bfloat16]
+    assert len(others) == len(jax.tree.leaves((params, state))) - 3
+    assert jnp.float32 in others
+
+
+def test_state_is_addressed_by_name(tree):
+    _, state = _run(OptimizerSettings(name="adamw", weight_decay=0.1, clip_norm=1.0), tree, _gradients(tree, 1))
+    assert set(state) == {"clip", "adam", "decay_1"}
+
+
+def test_a_parameter_without_a_decay_rule_is_named():
+    with pytest.raises(UserError, match=r"weight_decay_rules.*'cls'"):
+        make_optimizer(OptimizerSettings(weight_decay_rules=((".*/kernel", 1.0),)), ["cls"])

@@ -1,0 +1,61 @@
+"""Learning-rate curves against the formulas."""
+
+import math
+
+import pytest
+
+from vit_jax.errors import BadSetting
+from vit_jax.train import make_schedule
+from vit_jax.train.settings import ScheduleSettings
+
+TOTAL, WARMUP, BASE = 1000, 100, 0.5
+
+
+def _curve(name, cooldown=0, timescale=50, warmup=WARMUP, **more):
+    settings = ScheduleSettings(name=name, learning_rate=BASE, **more)
+    return make_schedule(settings, TOTAL, warmup, timescale, cooldown)
+
+
+@pytest.mark.parametrize("name", ["constant", "linear", "cosine", "rsqrt"])
+def test_warmup_is_linear_from_zero_to_the_full_rate(name):
+    curve = _curve(name)
+    assert float(curve(0)) == 0
+    for step in (1, 37, 100):
+        assert float(curve(step)) == pytest.approx(BASE * step / WARMUP, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [
+        ("constant", lambda progress, after: BASE),
+        ("linear", lambda progress, after: BASE * (1 - progress)),
+        ("cosine", lambda progress, after: BASE * (1 + math.cos(math.pi * progress)) / 2),
+        ("rsqrt", lambda progress, after: BASE / math.sqrt(1 + after / 50)),
+    ],
+)
+def test_decay_is_measured_after_the_warmup(name, formula):
+    curve = _curve(name)
+    for step in (100, 101, 550, 999, 1000):
+        after = step - WARMUP
+        assert float(curve(step)) == pytest.approx(formula(after / (TOTAL - WARMUP), after), rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_end_factor_is_where_the_decay_ends(name):
+    assert float(_curve(name, end_factor=0.1)(TOTAL)) == pytest.approx(0.1 * BASE, rel=1e-5)
+
+
+def test_no_warmup_starts_at_the_full_rate():
+    assert float(_curve("cosine", warmup=0)(0)) == BASE
+
+
+def test_cooldown_falls_linearly_to_zero():
+    curve, without = _curve("rsqrt", cooldown=200), _curve("rsqrt")
+    assert float(curve(800)) == pytest.approx(float(without(800)))
+    assert float(curve(900)) == pytest.approx(float(without(900)) / 2)
+    assert float(curve(1000)) == 0
+
+
+def test_warmup_and_cooldown_must_fit_into_the_run():
+    with pytest.raises(BadSetting, match=r"config.schedule.warmup.*only 1000"):
+        _curve("rsqrt", cooldown=901)
