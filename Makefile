@@ -1,19 +1,21 @@
 # make demo: install, train and try a small ViT on real images.   make test: install what tests need, run them.
 PYTHON ?= python3
 VENV ?= .venv
+VENV_INTEROP ?= .venv-interop
 BIN := $(VENV)/bin
 # Test processes; the time limits are measured with two.
 JOBS ?= 2
 
-.PHONY: help demo test test-fast lint format clean
+.PHONY: help demo test test-fast interop lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       train a small ViT on handwritten digits, about two minutes on two CPU cores"
 	@echo "make test       the whole suite: no network, accelerator or torch needed"
 	@echo "make test-fast  without the tests that start processes"
+	@echo "make interop    read our exports with timm, in $(VENV_INTEROP) with torch and timm"
 	@echo "make lint       ruff (lint, format) and mypy"
-	@echo "make clean      remove the virtual environment and caches"
+	@echo "make clean      remove the virtual environments and caches"
 	@echo "PYTHON=python3.13 VENV=.venv313 make test   with another Python (3.11 to 3.13)"
 
 demo: $(VENV)/.installed
@@ -24,6 +26,9 @@ test: $(VENV)/.installed-test
 
 test-fast: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+
+interop: $(VENV_INTEROP)/.installed-interop
+	$(VENV_INTEROP)/bin/python -m pytest tests/interop
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -47,5 +52,10 @@ $(VENV)/.installed-test: $(VENV)/bin/python setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	touch $@ $(VENV)/.installed
 
+$(VENV_INTEROP)/.installed-interop: setup.py
+	$(MAKE) VENV=$(VENV_INTEROP) $(VENV_INTEROP)/.installed-test
+	$(VENV_INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 timm pillow
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_INTEROP) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -7,7 +7,7 @@ import re
 import runpy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags

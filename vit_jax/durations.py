@@ -36,7 +36,10 @@ class Duration:
         number, scale, unit = match.groups()
         units = {"": "steps", "%": "percent", "percent": "percent"}
         unit = units.get(unit, unit.rstrip("s") + "s")
-        return Duration(float(number.replace("_", "")) * _SCALE[scale.lower()], unit)
+        amount = float(number.replace("_", "")) * _SCALE[scale.lower()]
+        if math.isinf(amount):
+            raise BadSetting(field, text, "is too large")
+        return Duration(amount, unit)
 
     def steps(self, *, batch_size: int, examples_per_epoch: int | None, total_steps: int | None, field: str) -> int:
         """This duration in optimizer steps, rounded to the nearest whole step.

@@ -14,8 +14,9 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 
 @pytest.fixture
 def compilations():
-    """Counts compiled programs while a test runs."""
+    """The programs compiled while a test runs."""
     found = []
+    jax.random.key(0)  # a trifle of its own that abstract initialisation needs once
 
     def listen(event, seconds, **_):
         if event == COMPILED:

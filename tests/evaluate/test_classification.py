@@ -1,0 +1,103 @@
+"""Exact metrics: what ten lines of NumPy say, on any mesh and with any batch size."""
+
+import jax
+import numpy as np
+import pytest
+
+from vit_jax.data import DataSettings, SyntheticDataset
+from vit_jax.errors import BadSetting
+from vit_jax.evaluate import Classification, EvaluateSettings
+from vit_jax.models import Model, ModelSettings, normalize
+from vit_jax.parallel import MeshSettings, make_mesh, state_shardings
+
+SIZE, CLASSES = 100, 10
+DATASET = SyntheticDataset(DataSettings(name="synthetic", image_size=(8, 8)), size=SIZE)
+MODEL = Model(ModelSettings("mu/4"), (8, 8), 3, CLASSES)
+
+
+def random_params(model: Model = MODEL):
+    random = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: random.normal(0, 0.5, leaf.shape).astype(np.float32), model.abstract_params)
+
+
+def reference(params):
+    (batch,) = DATASET.eval_batches(SIZE, np.arange(SIZE))
+    logits = np.asarray(jax.jit(MODEL.apply)(params, normalize(batch["image"]))["logits"], np.float64)
+    label = batch["label"]
+    best = np.argsort(-logits, axis=-1)[:, :5]
+    of_label = logits[np.arange(SIZE), label]
+    return {
+        "accuracy": np.mean(best[:, 0] == label),
+        "top5": np.mean((best == label[:, None]).any(axis=-1)),
+        "loss": np.mean(np.log(np.exp(logits).sum(axis=-1)) - of_label),
+        "examples": SIZE,
+    }
+
+
+@pytest.mark.parametrize(
+    ("mesh", "devices", "batch_size"),
+    [
+        (MeshSettings(), 1, 7),
+        (MeshSettings(), 1, 128),
+        (MeshSettings(data=8), 8, 24),
+        (MeshSettings(data=1, fsdp=8), 8, 16),
+        (MeshSettings(data=2, fsdp=2, tensor=2), 8, 28),
+    ],
+)
+def test_metrics_are_those_of_numpy_wherever_they_are_computed(mesh, devices, batch_size):
+    mesh = make_mesh(mesh, jax.devices()[:devices])
+    params = random_params()
+    expected = reference(params)
+    assert 0 < expected["accuracy"] < expected["top5"] < 1
+    params = jax.device_put(params, state_shardings(params, MODEL.shapes, MODEL.logical_axes, mesh))
+    found = Classification(MODEL, DATASET, mesh, batch_size, params).run(params)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return make_mesh(MeshSettings(), jax.devices()[:1])
+
+
+def constant(value: float):
+    params = random_params()
+    params["head"] = {"kernel": np.zeros((32, CLASSES), np.float32), "bias": np.full(CLASSES, value, np.float32)}
+    return params
+
+
+def test_constant_logits_earn_no_top5_by_luck(one_device):
+    found = Classification(MODEL, DATASET, one_device, 50).run(constant(3.0))
+    assert found["top5"] == 0.0
+    assert found["loss"] == pytest.approx(np.log(CLASSES))
+
+
+def test_logits_that_are_not_numbers_earn_no_top5(one_device):
+    assert Classification(MODEL, DATASET, one_device, 50).run(constant(np.nan))["top5"] == 0.0
+
+
+def test_the_fifth_of_ten_counts_and_the_sixth_does_not(one_device):
+    params = constant(0.0)
+    params["head"]["bias"] = -np.arange(CLASSES, dtype=np.float32)  # class 4 is fifth
+    (batch,) = DATASET.eval_batches(SIZE, np.arange(SIZE))
+    found = Classification(MODEL, DATASET, one_device, 50).run(params)
+    assert found["top5"] == pytest.approx(np.mean(batch["label"] <= 4))
+    assert found["accuracy"] == pytest.approx(np.mean(batch["label"] == 0))
+
+
+def test_there_is_no_top5_of_five_classes(one_device):
+    model = Model(MODEL.settings, (8, 8), 3, 5)
+    dataset = SyntheticDataset(DATASET.settings, size=10, classes=5)
+    found = Classification(model, dataset, one_device, 10).run(random_params(model))
+    assert set(found) == {"accuracy", "loss", "examples"}
+
+
+def test_an_empty_split_is_a_bug(one_device):
+    with pytest.raises(ValueError, match="empty"):
+        Classification(MODEL, SyntheticDataset(DATASET.settings, size=0), one_device, 10).run(random_params())
+
+
+@pytest.mark.parametrize(("field", "value"), [("batch_size", -1), ("every", "often")])
+def test_a_bad_setting_is_named(field, value):
+    with pytest.raises(BadSetting) as error:
+        EvaluateSettings(**{field: value})
+    assert error.value.field == field
