@@ -176,3 +176,12 @@ def test_a_file_that_is_no_image_is_named(write_images, settings, data):
         decode_files([str(root / "a.png"), str(root / "bad.png")], settings)
     path = str(root / "bad.png")
     assert str(error.value) == f"image {path!r} cannot be decoded: it must be PNG, JPEG, BMP or GIF"
+
+
+def test_an_image_that_cannot_be_decoded_is_named_while_training(write_images):
+    root = write_images({"train/a/1.png": 0, "train/b/2.png": 200})
+    (root / "train" / "b" / "broken.png").write_bytes(b"no picture")
+    settings = DataSettings(name="folder", data_dir=str(root), image_size=(8, 8), train_preprocess="decode|resize|flip")
+    dataset = open_dataset(settings, "train")
+    with pytest.raises(UserError, match=r"broken.png' cannot be processed"):
+        list(dataset.train_batches(0, 3, np.arange(3), 0, 2))

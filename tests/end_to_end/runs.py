@@ -13,6 +13,7 @@ from vit_jax.train import METRICS_FILE, read_metrics
 
 REPOSITORY = Path(__file__).parents[2]
 TIMEOUT = 240
+QUICK_COMPILE = "--xla_backend_optimization_level=0"
 
 SYNTHETIC = [
     "--config=configs/digits.py",
@@ -34,7 +35,12 @@ def start(arguments: Sequence[str], *, processes: int = 1, devices: int = 1) -> 
         launcher = str(REPOSITORY / "launch" / "local.py")
         options = [f"--processes={processes}", f"--devices={devices}"]
         command = [sys.executable, launcher, *options, "--", *arguments]
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONUNBUFFERED": "1"}
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": QUICK_COMPILE,
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "PYTHONUNBUFFERED": "1",
+    }
     return subprocess.Popen(
         command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

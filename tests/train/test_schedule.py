@@ -57,5 +57,5 @@ def test_cooldown_falls_linearly_to_zero():
 
 
 def test_warmup_and_cooldown_must_fit_into_the_run():
-    with pytest.raises(BadSetting, match=r"config.schedule.warmup.*only 1000"):
+    with pytest.raises(BadSetting, match=r"config.schedule.warmup.*run of 1000"):
         _curve("rsqrt", cooldown=901)

@@ -132,7 +132,10 @@ def test_everything_is_float32_under_bfloat16_compute(tiny_run):
     state, metrics = _step(plan)(create_state(plan.model, plan.optimizer, plan.state, 0), _batches(plan, 1)[0])
     named = named_leaves({"state": state, "metrics": metrics})
     wrong = {name: leaf.dtype for name, leaf in named.items() if leaf.dtype != jnp.float32}
-    assert {name: str(dtype) for name, dtype in wrong.items()} == {"state/step": "int32", "state/opt/adam/count": "int32"}
+    assert {name: str(dtype) for name, dtype in wrong.items()} == {
+        "state/step": "int32",
+        "state/opt/adam/count": "int32",
+    }
     assert np.isfinite(float(metrics["loss"]))
 
 

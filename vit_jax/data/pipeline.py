@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from vit_jax.data.dataset import Batch
 from vit_jax.data.order import eval_indices, train_indices
 from vit_jax.data.preprocess import compile_steps
 from vit_jax.data.settings import DataSettings
-from vit_jax.data.sources import FileSource, Source
+from vit_jax.data.sources import Source
 from vit_jax.errors import UserError
 
 # Gives (indices, augmentation seeds, mask) of a batch.
@@ -81,7 +82,30 @@ class ImageDataset:
         options = tf.data.Options()
         options.deterministic = True
         options.autotune.enabled = True
-        return dataset.with_options(options).as_numpy_iterator()
+        iterator = dataset.with_options(options).as_numpy_iterator()
+        for number in range(first, last):
+            try:
+                yield next(iterator)
+            except tf.errors.OpError as error:
+                self._blame(number, plan, steps)
+                raise UserError(f"{field}: batch {number} cannot be processed ({_reason(error)})") from None
+
+    def _blame(self, number: int, plan: Plan, steps: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> None:
+        """Raises UserError that names the first image of a batch which cannot be processed."""
+        index, seeds, _ = plan(number)
+        for i, seed in zip(index, seeds, strict=True):
+            try:
+                (record,), labels = self.source.fetch(np.array([i]))
+                image, _ = self.source.parse(tf.constant(record), tf.constant(labels[0]))
+                steps(image, tf.constant(seed))
+            except (tf.errors.OpError, OSError) as error:
+                where = f"image {self.source.describe(int(i))!r}"
+                raise UserError(f"{where} cannot be processed ({_reason(error)}): mend or remove it") from None
+
+
+def _reason(error: Exception) -> str:
+    """What TensorFlow or the file system says, without the node it says it of."""
+    return " ".join(str(error).split("}} ")[-1].split())[:120]
 
 
 def decode_files(paths: list[str], settings: DataSettings) -> np.ndarray:
@@ -90,13 +114,14 @@ def decode_files(paths: list[str], settings: DataSettings) -> np.ndarray:
     Raises:
       UserError: names the first file that cannot be read or decoded.
     """
-    source = FileSource(paths)
     text, field = settings.eval_preprocess, "config.data.eval_preprocess"
     steps = compile_steps(text, field, settings.height_width, settings.channels)
     images = []
-    for path, record in zip(paths, source.fetch(np.arange(len(paths)))[0], strict=True):
+    for path in paths:
         try:
-            images.append(steps(tf.constant(record), tf.zeros((2,), tf.int32)).numpy())
+            images.append(steps(tf.constant(Path(path).read_bytes()), tf.zeros((2,), tf.int32)).numpy())
+        except OSError as error:
+            raise UserError(f"image {path!r} cannot be read: {error.strerror}") from None
         except tf.errors.InvalidArgumentError:
             raise UserError(f"image {path!r} cannot be decoded: it must be PNG, JPEG, BMP or GIF") from None
     return np.stack(images)

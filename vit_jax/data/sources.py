@@ -33,6 +33,9 @@ class Source(Protocol):
     def parse(self, record: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """(record, label) -> (encoded image bytes, int32 label)."""
 
+    def describe(self, index: int) -> str:
+        """Where a person finds this example."""
+
 
 class TfdsSource:
     """A prepared TFDS data set stored as TFRecord; nothing is ever downloaded here.
@@ -73,6 +76,10 @@ class TfdsSource:
         """See `Source`."""
         example = self._features.deserialize_example(record, decoders={"image": tfds.decode.SkipDecoding()})
         return example["image"], tf.cast(example["label"], tf.int32)
+
+    def describe(self, index: int) -> str:
+        """See `Source`."""
+        return self._records.describe(index)
 
 
 def find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
@@ -122,12 +129,12 @@ class FolderSource:
                 "config.data.data_dir", root, "a `folder` data set needs it: <data_dir>/<split>/<class>/*.jpg"
             )
         base = Path(root).expanduser()
-        splits = sorted(d.name for d in base.iterdir() if d.is_dir()) if base.is_dir() else []
+        splits = [d.name for d in _folders(base)] if base.is_dir() else []
         if not splits:
             raise BadSetting(
                 "config.data.data_dir", root, "no such folder, or no split in it: <data_dir>/<split>/<class>/*.jpg"
             )
-        self.label_names = tuple(sorted({c.name for s in splits for c in (base / s).iterdir() if c.is_dir()}))
+        self.label_names = tuple(sorted({c.name for s in splits for c in _folders(base / s)}))
         files = {s: _scattered(base / s) for s in splits}
         chosen = [files[s][start:stop] for s, start, stop in _slices(split, {s: len(f) for s, f in files.items()})]
         self._paths = [path for part in chosen for path in part]
@@ -148,12 +155,21 @@ class FolderSource:
         """See `Source`."""
         return record, label
 
+    def describe(self, index: int) -> str:
+        """See `Source`."""
+        return str(self._paths[index])
+
+
+def _folders(path: Path) -> list[Path]:
+    """The folders in this one, sorted, without hidden ones."""
+    return sorted(d for d in path.iterdir() if d.is_dir() and not d.name.startswith("."))
+
 
 def _scattered(split: Path) -> list[Path]:
     """All images of a split in an order fixed by their relative names and unrelated to their classes."""
     found = []
-    for folder, _, names in os.walk(split, followlinks=True):
-        if Path(folder) != split:
+    for top in _folders(split):
+        for folder, _, names in os.walk(top, followlinks=True):
             found += [Path(folder) / name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
     return sorted(found, key=lambda p: hashlib.sha1(p.relative_to(split).as_posix().encode()).digest())
 
@@ -166,28 +182,3 @@ def _slices(split: str, sizes: dict[str, int]) -> list[tuple[str, int, int]]:
     except (ValueError, KeyError, AssertionError):
         raise BadSetting("split", split, f"there are {', '.join(sizes)} and slices of them") from None
     return [(i.splitname, i.from_ or 0, sizes[i.splitname] if i.to is None else i.to) for i in instructions]
-
-
-class FileSource:
-    """Single image files without labels, for predictions."""
-
-    label_names: tuple[str, ...] = ()
-
-    def __init__(self, paths: list[str]):
-        self._records = []
-        for path in paths:
-            try:
-                self._records.append(Path(path).read_bytes())
-            except OSError as error:
-                raise UserError(f"image {path!r} cannot be read: {error.strerror}") from None
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def fetch(self, indices: np.ndarray) -> tuple[list[bytes], np.ndarray]:
-        """See `Source`."""
-        return [self._records[i] for i in indices], np.zeros(len(indices), np.int32)
-
-    def parse(self, record: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `Source`."""
-        return record, label

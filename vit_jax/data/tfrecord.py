@@ -71,7 +71,7 @@ class TFRecords:
     """
 
     def __init__(self, parts: Sequence[tuple[str, int, int]]):
-        paths = [path for path, _, _ in parts]
+        self._paths = paths = [path for path, _, _ in parts]
         self._file = functools.lru_cache(OPEN_FILES)(lambda number: RandomAccessFile(paths[number]))
         ranges = []
         for number, (path, skip, take) in enumerate(parts):
@@ -87,3 +87,8 @@ class TFRecords:
     def read(self, indices: np.ndarray) -> list[bytes]:
         """The records with these indices."""
         return [self._file(int(n)).read(int(offset), int(length)) for n, offset, length in self._ranges[indices]]
+
+    def describe(self, index: int) -> str:
+        """The file and the byte at which a record starts."""
+        number, offset, _ = self._ranges[index]
+        return f"{self._paths[number]}, byte {offset}"

@@ -23,7 +23,7 @@ def make_mesh(settings: MeshSettings, devices: Sequence[jax.Device] | None = Non
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices > 1:
         if sizes[0] % slices:
-            raise BadSetting("replica", sizes[0], f"must be a multiple of the {slices} slices")
+            raise BadSetting("mesh.replica", sizes[0], f"must be a multiple of the {slices} slices")
         inner = (sizes[0] // slices, *sizes[1:])
         array = mesh_utils.create_hybrid_device_mesh(inner, (slices, 1, 1, 1), devices=devices)
     else:
@@ -41,7 +41,7 @@ def check_batch(field: str, batch_size: int, mesh: Mesh, micro_batches: int = 1)
     unit = batch_parallelism(mesh) * micro_batches
     if batch_size < 1 or batch_size % unit:
         below = batch_size // unit * unit
-        near = [size for size in (below, below + unit) if size > 0]
+        near = [size for size in (below, below + unit) if size > 0] or [unit]
         parts = f"{batch_parallelism(mesh)} data-parallel devices"
         parts += f" x {micro_batches} micro-batches" if micro_batches > 1 else ""
         raise BadSetting(field, batch_size, f"must be a multiple of {unit} ({parts}); {near} would work")

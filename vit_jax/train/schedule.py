@@ -22,8 +22,8 @@ def make_schedule(settings: ScheduleSettings, total: int, warmup: int, timescale
       BadSetting: warm-up and cool-down do not fit into the run.
     """
     if warmup + cooldown > total:
-        parts = f"{warmup} steps, and the cool-down {cooldown}"
-        raise BadSetting("config.schedule.warmup", settings.warmup, f"takes {parts}: the run has only {total}")
+        fix = f"{warmup} steps, with {cooldown} of cool-down, do not fit into a run of {total}; shorten it"
+        raise BadSetting("config.schedule.warmup", settings.warmup, fix)
     base, decay_steps = settings.learning_rate, max(total - warmup, 1)
     decay = {
         "constant": optax.constant_schedule(base),
