@@ -1,0 +1,67 @@
+"""When the environment says that this is one process of several."""
+
+import jax
+import pytest
+
+from vit_jax import parallel
+from vit_jax.errors import UserError
+
+
+@pytest.fixture
+def initialized(monkeypatch):
+    """What `jax.distributed.initialize` was called with."""
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **options: calls.append(options))
+    return calls
+
+
+OURS = {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1", "JAX_NUM_PROCESSES": "3", "JAX_PROCESS_ID": "2"}
+
+
+def test_our_launcher_says_everything(initialized):
+    assert parallel.start("auto", OURS)
+    assert initialized == [{"coordinator_address": "127.0.0.1:1", "num_processes": 3, "process_id": 2}]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_NTASKS": "2"},
+        {"TPU_WORKER_HOSTNAMES": "a,b"},
+        {"TPU_PROCESS_ADDRESSES": "a:1,b:1"},
+        {"MEGASCALE_NUM_SLICES": "2"},
+    ],
+    ids=lambda e: next(iter(e)),
+)
+def test_clusters_are_left_to_jax(environment, initialized):
+    assert parallel.start("auto", environment)
+    assert initialized == [{}]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"},  # a shell inside an allocation, not a step
+        {"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "1"},
+        {"TPU_WORKER_HOSTNAMES": "localhost"},
+        {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"},
+    ],
+    ids=str,
+)
+def test_one_process_stays_alone(environment, initialized):
+    assert not parallel.start("auto", environment)
+    assert initialized == []
+
+
+def test_off_and_on_overrule_the_environment(initialized):
+    assert not parallel.start("off", OURS)
+    assert parallel.start("on", {})
+    assert initialized == [{}]
+
+
+def test_half_an_environment_is_an_error(initialized):
+    with pytest.raises(UserError, match="JAX_PROCESS_ID is set but JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES"):
+        parallel.start("auto", {"JAX_PROCESS_ID": "0"})
+    with pytest.raises(UserError, match="JAX_NUM_PROCESSES = 'two'"):
+        parallel.start("auto", {**OURS, "JAX_NUM_PROCESSES": "two"})
