@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,14 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def digits_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def digits_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A TFDS data_dir that holds the embedded digits; needs TensorFlow."""
     pytest.importorskip("tensorflow")
     from vit_jax.data import prepare
 
     folder = tmp_path_factory.mktemp("tfds")
     prepare("digits", str(folder))
-    yield folder
+    return folder
 
 
 @pytest.fixture

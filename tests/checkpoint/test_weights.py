@@ -105,7 +105,7 @@ def test_a_flipped_bit_anywhere_is_a_user_error_or_harmless(exported):
     data = exported.read_bytes()
     random = np.random.default_rng(0)
     refused = 0
-    for place in random.integers(0, len(data), 200):
+    for place in random.integers(0, len(data), 100):
         broken = bytearray(data)
         broken[place] ^= 1 << random.integers(8)
         exported.write_bytes(broken)
@@ -113,7 +113,7 @@ def test_a_flipped_bit_anywhere_is_a_user_error_or_harmless(exported):
             assert_same(load_weights(exported).params, random_params())
         except UserError:
             refused += 1
-    assert refused > 100
+    assert refused > 50
 
 
 def test_weights_without_their_description_are_refused(exported):

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from vit_jax.data.tfrecord import TFRecords
-from vit_jax.errors import BadSetting, UserError, did_you_mean
+from vit_jax.errors import BadSetting, did_you_mean
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
