@@ -178,14 +178,15 @@ def test_saving_a_step_twice_keeps_the_first(checkpoints):
 
 
 def test_an_interrupted_save_is_neither_seen_nor_left_lying(copied, tmp_path):
-    leftover = tmp_path / "copy" / "3.orbax-checkpoint-tmp"
-    shutil.copytree(tmp_path / "copy" / "2", leftover)
+    folder = tmp_path / "copy"
+    for step in (3, 9):
+        shutil.copytree(folder / "2", folder / f"{step}.orbax-checkpoint-tmp")
     opened = copied()
     assert opened.steps() == [1, 2]
     assert opened.latest() == 2
     opened.save(random_state(abstract()), metadata(3))  # the same step again, undisturbed
     opened.wait()
-    assert {folder.name for folder in leftover.parent.iterdir()} == {"2", "3"}
+    assert {each.name for each in folder.iterdir()} == {"2", "3"}
 
 
 def no_manifest(save):

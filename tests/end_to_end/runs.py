@@ -63,6 +63,21 @@ def run(arguments: Sequence[str], *, processes: int = 1, devices: int = 1) -> st
     return output
 
 
+def run_script(name: str, arguments: Sequence[str], *, processes: int, devices: int) -> None:
+    """Runs a script of this folder as several processes, through the launcher's own functions."""
+    environment = {"XLA_FLAGS": QUICK_COMPILE, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, str(Path(__file__).parent / name), *arguments]
+    code = f"import sys; from local import run; sys.exit(run({command!r}, {processes}, {devices}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment, "PYTHONPATH": str(REPOSITORY / "launch")},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def interrupt(arguments: Sequence[str], number: int, step: int, *, processes: int = 1, devices: int = 1) -> int:
     """Starts a training run and sends it a signal once `step` was reported; its exit status."""
     process = start(arguments, processes=processes, devices=devices)

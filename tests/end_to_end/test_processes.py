@@ -46,3 +46,19 @@ def test_a_run_of_two_processes_goes_on_as_one(alone, tmp_path, digits_dir):
     runs.run(_arguments(tmp_path / "w", digits_dir))
     mixed, single = runs.losses(tmp_path / "w"), runs.losses(alone)
     np.testing.assert_allclose([mixed[s] for s in single], list(single.values()), rtol=2e-5)
+
+
+def test_two_processes_see_exactly_the_global_batches_of_one(tmp_path, digits_dir):
+    """Batches 20 to 24 straddle the first epoch's end (1,437 images, 64 a batch)."""
+    found = {}
+    for processes in (1, 2):
+        output = tmp_path / f"{processes}.npz"
+        runs.run_script(
+            "gather_batches.py", [str(digits_dir), str(output)], processes=processes, devices=4 // processes
+        )
+        found[processes] = np.load(output)
+    assert len(found[1]["rows"]) == 64
+    assert len(found[2]["rows"]) == 32
+    assert found[1]["image"].shape == (5, 64, 8, 8, 3)
+    for name in ("image", "label"):
+        np.testing.assert_array_equal(found[1][name], found[2][name])
