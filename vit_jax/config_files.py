@@ -46,6 +46,8 @@ def load_config(config: str) -> ConfigDict:
     """
     name, _, argument = config.partition(":")
     path = find_config(name)
+    if path.suffix != ".py":
+        raise UserError(f"config file {path} must be a Python file (.py) that defines get_config")
     try:
         get_config = runpy.run_path(str(path)).get("get_config")
     except Exception as error:
