@@ -2,10 +2,11 @@
 
 import functools
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
-from vit_jax.errors import Diverged, Stopped, UserError, did_you_mean
+from vit_jax.errors import Alone, Diverged, Stopped, UserError, did_you_mean
 
 VERBS = {
     "train": "pre-train or fine-tune a model; the same command resumes",
@@ -35,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return importlib.import_module(f"vit_jax.cli.{argv[0]}").main(argv[1:])
     except (UserError, Diverged, Stopped) as error:
-        print(f"vit_jax {argv[0]}:", *str(error).split("\n"), file=sys.stderr)
+        print(f"vit_jax {argv[0]}:", *str(error).split("\n"), file=sys.stderr, flush=True)
+        if isinstance(error, Alone):
+            sys.stdout.flush()
+            os._exit(error.exit_code)  # a normal exit would wait minutes for processes that wait for us
         return error.exit_code
 
 

@@ -33,6 +33,10 @@ class BadSetting(UserError):
         return BadSetting(f"{prefix}.{self.field}", self.value, self.fix)
 
 
+class Alone(UserError):
+    """An error of this process only, in the middle of a job of several: it leaves without waiting for the others."""
+
+
 class Diverged(Exception):
     """The loss, the gradient or the update is no longer finite."""
 

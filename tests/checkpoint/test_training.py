@@ -220,12 +220,14 @@ def test_a_damaged_save_is_refused_and_the_earlier_good_one_named(tmp_path, dama
         opened.save(random_state(target, step), metadata(step))
     opened.wait()
     damage(tmp_path / "2")
-    with pytest.raises(UserError, match=r"/2 is damaged .*; delete it to go on from step 1$") as error:
+    with pytest.raises(
+        UserError, match=r"/2 cannot be read .*; if it is damaged, move it away to go on from step 1$"
+    ) as error:
         opened.restore(target, metadata(2), 2)
     assert "\n" not in str(error.value)
     assert_same(opened.restore(target, metadata(1), 1)["params"], random_state(target, 1)["params"])
     damage(tmp_path / "1")
-    with pytest.raises(UserError, match=r"/1 is damaged .*; there is no earlier one$"):
+    with pytest.raises(UserError, match=r"/1 cannot be read .*; there is no earlier one$"):
         opened.restore(target, metadata(1), 1)
     opened.close()
 

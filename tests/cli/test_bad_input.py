@@ -220,14 +220,14 @@ def copy(trained, tmp_path):
 @pytest.mark.parametrize("name", ["metadata/metadata", "ema/_METADATA", "ema/manifest.ocdbt", "ema/d"])
 def test_evaluate_refuses_a_truncated_checkpoint(name, complaint, copy):
     damage(copy / "checkpoints" / "4", name)
-    check(complaint("evaluate", f"--checkpoint={copy}"), f"{copy}/checkpoints/4 is damaged or incomplete")
+    check(complaint("evaluate", f"--checkpoint={copy}"), f"{copy}/checkpoints/4 cannot be read")
 
 
 @pytest.mark.parametrize("name", ["metadata/metadata", "params/d", "opt/manifest.ocdbt"])
 def test_train_refuses_a_truncated_checkpoint_and_names_the_one_before(name, complaint, copy, tiny):
     damage(copy / "checkpoints" / "4", name)
     line = complaint("train", *tiny, f"--workdir={copy}", progress=True)
-    check(line, f"{copy}/checkpoints/4 is damaged or incomplete", "delete it to go on from step 2")
+    check(line, f"{copy}/checkpoints/4 cannot be read", "move it away to go on from step 2")
 
 
 @pytest.mark.parametrize(

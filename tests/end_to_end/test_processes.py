@@ -62,3 +62,13 @@ def test_two_processes_see_exactly_the_global_batches_of_one(tmp_path, digits_di
     assert found[1]["image"].shape == (5, 64, 8, 8, 3)
     for name in ("image", "label"):
         np.testing.assert_array_equal(found[1][name], found[2][name])
+
+
+def test_an_error_of_one_process_ends_all_with_its_message(tmp_path, digits_dir):
+    """Only the main process writes the workdir; the other must not wait for it."""
+    (tmp_path / "w").write_text("a file, not a folder")
+    status, output = runs.finish(runs.start(_arguments(tmp_path / "w" / "x", digits_dir), processes=2, devices=1))
+    assert status == 2, output
+    assert output.count("cannot be written") == 2
+    assert "[1] vit_jax train: process 0: workdir" in output
+    assert "Traceback" not in output

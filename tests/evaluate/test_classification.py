@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vit_jax.data import DataSettings, SyntheticDataset
-from vit_jax.errors import BadSetting
+from vit_jax.errors import BadSetting, UserError
 from vit_jax.evaluate import Classification, EvaluateSettings
 from vit_jax.models import Model, ModelSettings, normalize
 from vit_jax.parallel import MeshSettings, make_mesh, state_shardings
@@ -50,7 +50,7 @@ def test_metrics_are_those_of_numpy_wherever_they_are_computed(mesh, devices, ba
     expected = reference(params)
     assert 0 < expected["accuracy"] < expected["top5"] < 1
     params = jax.device_put(params, state_shardings(params, MODEL.shapes, MODEL.logical_axes, mesh))
-    found = Classification(MODEL, DATASET, mesh, batch_size, params).run(params)
+    found = Classification(MODEL, DATASET, mesh, batch_size, params=params).run(params)
     assert found == pytest.approx(expected, rel=1e-4)
 
 
@@ -101,3 +101,24 @@ def test_a_bad_setting_is_named(field, value):
     with pytest.raises(BadSetting) as error:
         EvaluateSettings(**{field: value})
     assert error.value.field == field
+
+
+def test_sigmoid_models_are_tested_by_their_own_loss(one_device):
+    params = random_params()
+    logits = np.concatenate(
+        [
+            np.asarray(MODEL.apply(params, normalize(b["image"]))["logits"], np.float64)
+            for b in DATASET.eval_batches(64, np.arange(64))
+        ]
+    )[: DATASET.size]
+    labels = np.concatenate([b["label"] for b in DATASET.eval_batches(64, np.arange(64))])[: DATASET.size]
+    signs = 2 * np.eye(MODEL.classes)[labels] - 1
+    expected = np.log1p(np.exp(-signs * logits)).sum(axis=1).mean()
+    found = Classification(MODEL, DATASET, one_device, 64, loss="sigmoid").run(params)["loss"]
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_label_without_a_class_is_refused(one_device):
+    model = Model(MODEL.settings, MODEL.image_size, MODEL.channels, classes=6)
+    with pytest.raises(UserError, match=r"label \d+; the model knows 0 to 5"):
+        Classification(model, DATASET, one_device, 64).run(model.init(jax.random.key(0)))

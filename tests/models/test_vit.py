@@ -233,3 +233,11 @@ print(sorted(name for name in sys.modules if name.startswith("vit_jax.") and nam
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == str(["vit_jax.errors", "vit_jax.models", "vit_jax.rules", "vit_jax.trees"])
+
+
+def test_logits_are_not_rounded_to_the_compute_dtype():
+    model = Model(ModelSettings("mu/2", dtype="bfloat16"), (8, 8), 3, 10)
+    params = model.init(jax.random.key(0))
+    params["head"]["kernel"] = jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
+    logits = model.apply(params, jax.random.normal(jax.random.key(2), (4, 8, 8, 3)))["logits"]
+    assert (logits != logits.astype(jnp.bfloat16).astype(jnp.float32)).any()

@@ -52,9 +52,15 @@ def test_everything_large_is_split_under_fsdp():
     whole = [name for name, sharding in named_leaves(shardings).items() if sharding.is_fully_replicated]
     leaves = named_leaves(model.abstract_params)
     assert max(leaves[name].size for name in whole) * 4 < 2**20
-    local, total = parallel.unsharded_bytes(model.abstract_params, shardings)
-    assert total == 4 * model.parameter_count
-    assert local < total / 8 * 1.02
+    abstract = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        model.abstract_params,
+        shardings,
+    )
+    local, copied = parallel.bytes_per_device(abstract)
+    assert copied == 4 * sum(leaves[name].size for name in whole)
+    assert local - copied == (4 * model.parameter_count - copied) / 8
+    assert local < 4 * model.parameter_count / 8 * 1.02
 
 
 def test_a_dimension_that_does_not_divide_stays_whole():

@@ -1,5 +1,6 @@
 """The loop on synthetic data, in this process: what it writes, resumes, and how it stops."""
 
+import functools
 import json
 import os
 import signal
@@ -9,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vit_jax import data
 from vit_jax.checkpoint import CHECKPOINTS, load_weights
+from vit_jax.data import SyntheticDataset
 from vit_jax.errors import Diverged, Stopped, UserError
 from vit_jax.train import METRICS_FILE, Reporter, loop, read_metrics, train
 
@@ -155,3 +158,91 @@ def test_profile_steps_leave_a_trace(tiny_run, tmp_path):
 def test_sigusr1_asks_for_a_trace(tiny_run, tmp_path):
     train(tiny_run(train={"duration": "15 steps"}), tmp_path / "w", reporter=Signalling(3, signal.SIGUSR1))
     assert list((tmp_path / "w" / "profile").rglob("*.xplane.pb"))
+
+
+def test_stopping_does_not_wait_for_an_evaluation_that_is_made_up_for(tiny_run, tmp_path):
+    settings = tiny_run(evaluate={"every": "1 step"})
+    train(settings, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(settings, tmp_path / "w", reporter=Signalling(2))
+    stopped = _saved(tmp_path / "w")[-1]
+    assert max(_evaluations(tmp_path / "w")) < stopped
+    train(settings, tmp_path / "w")
+    assert _evaluations(tmp_path / "w") == _evaluations(tmp_path / "whole")
+    assert sorted(_evaluations(tmp_path / "w")) == [1, 2, 3, 4, 5, 6]
+
+
+def _evaluations(workdir):
+    records = [r for r in read_metrics(workdir / METRICS_FILE) if "eval/loss" in r]
+    assert len({r["step"] for r in records}) == len(records)
+    return {r["step"]: r["eval/loss"] for r in records}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"seed": 7}, "written by a different config: config.seed was 0 and is 7"),
+        ({"train": {"batch_size": 32}}, "config.train.batch_size was 16 and is 32"),
+    ],
+    ids=["seed", "batch size"],
+)
+def test_a_checkpoint_knows_its_config_even_if_the_workdir_forgot(changes, complaint, tiny_run, tmp_path):
+    train(tiny_run(), tmp_path / "w")
+    (tmp_path / "w" / "config.json").unlink()
+    with pytest.raises(UserError, match=complaint):
+        train(tiny_run(**changes), tmp_path / "w")
+
+
+def test_going_on_with_other_data_is_refused(tiny_run, tmp_path, monkeypatch):
+    train(tiny_run(), tmp_path / "w")
+    monkeypatch.setattr(data, "SyntheticDataset", functools.partial(SyntheticDataset, size=1000))
+    with pytest.raises(UserError, match="other data: the training split had 1024 examples and has 1000"):
+        train(tiny_run(), tmp_path / "w")
+
+    class Renamed(SyntheticDataset):
+        label_names = ("a", *(f"class {i}" for i in range(1, 10)))
+
+    monkeypatch.setattr(data, "SyntheticDataset", Renamed)
+    with pytest.raises(UserError, match="class 0 was 'class 0' and is 'a'"):
+        train(tiny_run(), tmp_path / "w")
+
+
+def test_settings_that_an_older_version_did_not_know_count_as_their_defaults(tiny_run, tmp_path):
+    train(tiny_run(), tmp_path / "w")
+    path = tmp_path / "w" / "config.json"
+    config = json.loads(path.read_text())
+    del config["optimizer"]["momentum"]
+    path.write_text(json.dumps(config))
+    train(tiny_run(), tmp_path / "w")
+
+
+def test_a_bucket_is_no_workdir(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"gs://bucket/run: must be a folder"):
+        train(tiny_run(), "gs://bucket/run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_steps_before_unreadable_data_are_saved(tiny_run, tmp_path, monkeypatch):
+    def batches(plan, first):
+        for step, batch in enumerate(loop_batches(plan, first), first + 1):
+            if step == 5:
+                raise UserError("image 'x.png' cannot be processed")
+            yield batch
+
+    loop_batches = loop._batches
+    monkeypatch.setattr(loop, "_batches", batches)
+    with pytest.raises(UserError, match=r"x\.png"):
+        train(tiny_run(), tmp_path / "w")
+    assert _saved(tmp_path / "w") == [3, 4]
+
+
+def test_metrics_of_a_run_whose_checkpoints_are_gone_are_kept(tiny_run, tmp_path):
+    train(tiny_run(), tmp_path / "w")
+    before = (tmp_path / "w" / METRICS_FILE).read_text()
+    (tmp_path / "w" / CHECKPOINTS).rename(tmp_path / "elsewhere")
+    train(tiny_run(), tmp_path / "w")
+    assert (tmp_path / "w" / "metrics.0.jsonl").read_text() == before
+    assert _losses(tmp_path / "w") == {
+        r["step"]: r["loss"] for r in map(json.loads, before.splitlines()) if "loss" in r
+    }

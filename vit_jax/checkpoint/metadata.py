@@ -22,7 +22,8 @@ class Metadata:
       label_names: of the classes, in the order of the logits.
       config: the resolved config of the run, as plain dicts.
       step: optimizer steps taken.
-      data_position: {"seed", "next_batch", "batch_size"}: with the config, where the data stream goes on.
+      data_position: {"seed", "next_batch", "batch_size", "train_examples"}: with the config, where the data stream
+        goes on.
     """
 
     model: Model

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
 
@@ -58,6 +59,20 @@ class TrainingCheckpoints:
         description = ocp.args.JsonSave(metadata.to_json())
         self._manager.save(metadata.step, args=ocp.args.Composite(metadata=description, **items))
 
+    def description(self, step: int) -> dict[str, Any]:
+        """What save `step` says about itself.
+
+        Raises:
+          UserError: it cannot be read or has another schema.
+        """
+        directory = self.directory / str(step)
+        try:
+            found = _read_json(directory)
+        except Exception as error:  # Orbax and TensorStore raise many kinds, none of them ours
+            raise self._unreadable(step, error) from error
+        check_schema(found, f"checkpoint {directory}")
+        return found
+
     def restore(self, abstract: dict[str, Any], metadata: Metadata, step: int) -> dict[str, Any]:
         """Loads save `step` onto the shapes, dtypes and shardings of `abstract`.
 
@@ -72,12 +87,11 @@ class TrainingCheckpoints:
         directory = self.directory / str(step)
         where = f"checkpoint {directory}"
         items = {item: nested(named_leaves(abstract[item])) for item in ITEMS if item in abstract}
+        found = self.description(step)
         try:
-            found = _read_json(directory)
             saved = {item: _saved_names(directory / item) for item in items}
-        except Exception as error:  # Orbax and TensorStore raise many kinds, none of them ours
-            raise self._damaged(step, error) from error
-        check_schema(found, where)
+        except Exception as error:  # as above
+            raise self._unreadable(step, error) from error
         check_same_shapes(found["model"]["shapes"], metadata.model.shapes, where)
         for item, tree in items.items():
             _check_same_names(item, saved[item], set(named_leaves(tree)), where)
@@ -86,14 +100,14 @@ class TrainingCheckpoints:
             restored = self._manager.restore(step, args=ocp.args.Composite(**targets))
             state = {item: like(abstract[item], named_leaves(restored[item])) for item in items}
         except Exception as error:  # as above
-            raise self._damaged(step, error) from error
+            raise self._unreadable(step, error) from error
         state["step"] = jax.device_put(jax.numpy.int32(step), abstract["step"].sharding)
         return state
 
-    def _damaged(self, step: int, error: Exception) -> UserError:
+    def _unreadable(self, step: int, error: Exception) -> UserError:
         others = [s for s in self.steps() if s < step]
-        fix = f"delete it to go on from step {others[-1]}" if others else "there is no earlier one"
-        return UserError(f"checkpoint {self.directory / str(step)} is damaged or incomplete ({one_line(error)}); {fix}")
+        fix = f"if it is damaged, move it away to go on from step {others[-1]}" if others else "there is no earlier one"
+        return UserError(f"checkpoint {self.directory / str(step)} cannot be read ({one_line(error)}); {fix}")
 
     def wait(self) -> None:
         """Blocks until the save under way is complete; raises what went wrong with it."""
@@ -113,21 +127,23 @@ def read_metadata(directory: Path) -> dict[str, Any]:
     try:
         return _read_json(Path(directory).absolute())
     except Exception as error:  # as above
-        raise UserError(f"checkpoint {directory} is damaged or incomplete ({one_line(error)})") from error
+        raise UserError(f"checkpoint {directory} cannot be read ({one_line(error)})") from error
 
 
 def read_params(directory: Path, item: str, abstract: Any) -> Any:
-    """One item (`params` or `ema`) of a save, onto the shapes and shardings of `abstract`.
+    """One item (`params` or `ema`) of a save as NumPy arrays in the structure of `abstract`; no device is touched.
 
     Raises:
       UserError: it is damaged or incomplete.
     """
     try:
-        with ocp.StandardCheckpointer() as reader:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
             target = nested(named_leaves(abstract))
-            return like(abstract, named_leaves(reader.restore(Path(directory).absolute() / item, target)))
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
+            arguments = ocp.args.PyTreeRestore(item=target, restore_args=as_numpy)
+            return like(abstract, named_leaves(reader.restore(Path(directory).absolute() / item, arguments)))
     except Exception as error:  # as above
-        raise UserError(f"checkpoint {directory} is damaged or incomplete ({one_line(error)})") from error
+        raise UserError(f"checkpoint {directory} cannot be read ({one_line(error)})") from error
 
 
 def _read_json(directory: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-import jax
 import numpy as np
 
 from vit_jax.checkpoint.metadata import Metadata
@@ -112,11 +111,7 @@ def _load_save(directory: Path) -> Weights:
     found = read_metadata(directory)
     metadata = Metadata.from_json(found, f"checkpoint {directory}")
     item = "ema" if (directory / "ema").is_dir() else "params"
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), metadata.model.abstract_params
-    )
-    params = jax.tree.map(np.asarray, read_params(directory, item, abstract))
+    params = read_params(directory, item, metadata.model.abstract_params)
     return Weights(params, metadata, directory, averaged=item == "ema")
 
 

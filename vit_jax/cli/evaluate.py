@@ -2,8 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from vit_jax.cli import arguments
+
+if TYPE_CHECKING:
+    from vit_jax.checkpoint import Weights
+    from vit_jax.data import Dataset
+    from vit_jax.train import RunSettings
 
 DESCRIPTION = """\
 Accuracy, top-5 accuracy and cross-entropy of a checkpoint or exported file, every example counted once.
@@ -21,41 +27,71 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--split", help="split expression (default: the run's evaluation split)")
     parser.add_argument("--batch_size", type=int, help="global batch (default: the run's)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument(
+        "--ignore_label_names", action="store_true", help="the data set's classes have other names but mean the same"
+    )
     arguments.add_distributed(parser)
     flags, overrides = arguments.parse(parser, argv)
 
     from vit_jax import parallel
     from vit_jax.checkpoint import load_weights
     from vit_jax.cli.weights import settings_of
-    from vit_jax.errors import BadSetting, UserError
-    from vit_jax.evaluate import Classification
     from vit_jax.train import open_split
 
     parallel.start(flags.distributed)
-    weights = load_weights(flags.checkpoint, flags.step)
-    settings = settings_of(weights, overrides)
+    with parallel.together():
+        weights = load_weights(flags.checkpoint, flags.step)
+        settings = settings_of(weights, overrides)
+        split = flags.split or settings.evaluate.split or settings.data.train_split
+        dataset = open_split(settings, split, "--split")
+        _check_labels(weights, dataset, flags.ignore_label_names)
+    result = _evaluate(weights, settings, dataset, flags.batch_size)
+    if parallel.is_main():
+        about = {"checkpoint": str(weights.source), "step": weights.metadata.step, "averaged": weights.averaged}
+        _print({**about, "data": settings.data.name, "split": split, **result}, flags.json)
+    return 0
+
+
+def _check_labels(weights: "Weights", dataset: "Dataset", ignore_names: bool) -> None:
+    """Raises UserError when the data set's classes are not those the model was trained on."""
+    from vit_jax.errors import UserError
+
+    ours, theirs = weights.metadata.label_names, dataset.label_names
+    if len(ours) != len(theirs):
+        raise UserError(f"config.data.name: the data set has {len(theirs)} classes and the model {len(ours)}")
+    different = [(i, a, b) for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
+    if different and not ignore_names:
+        i, a, b = different[0]
+        fix = "pass --ignore_label_names if they mean the same"
+        raise UserError(f"config.data.name: class {i} is {b!r} in the data set and {a!r} in the model; {fix}")
+
+
+def _evaluate(
+    weights: "Weights", settings: "RunSettings", dataset: "Dataset", batch_size: int | None
+) -> dict[str, float]:
+    from vit_jax import parallel
+    from vit_jax.errors import BadSetting
+    from vit_jax.evaluate import Classification
+
     try:
         mesh = parallel.make_mesh(settings.mesh)
     except BadSetting as error:
         raise error.below("config") from None
-    batch_size = flags.batch_size or settings.evaluate.batch_size or settings.train.batch_size
-    parallel.check_batch("--batch_size", batch_size, mesh)
-    split = flags.split or settings.evaluate.split or settings.data.train_split
-    dataset = open_split(settings, split, "--split")
+    size = batch_size or settings.evaluate.batch_size or settings.train.batch_size
+    parallel.check_batch("--batch_size", size, mesh)
     model = weights.metadata.model
-    if len(dataset.label_names) != model.classes:
-        fix = f"the model has {model.classes} classes and {settings.data.name} {len(dataset.label_names)}"
-        raise UserError(f"--config.data.name={settings.data.name}: {fix}")
-    result = Classification(model, dataset, mesh, batch_size).run(weights.params)
-    if not parallel.is_main():
-        return 0
-    about = {"checkpoint": str(weights.source), "step": weights.metadata.step, "averaged": weights.averaged}
-    if flags.json:
-        print(json.dumps({**about, "data": settings.data.name, "split": split, **result}))
-    else:
-        print(f"{weights.source} (step {weights.metadata.step}{', averaged' * weights.averaged})")
-        print(f"{settings.data.name} [{split}], {result['examples']:,.0f} images")
-        for name, value in result.items():
-            if name != "examples":
-                print(f"  {name:<8} {value:.4f}" if name == "loss" else f"  {name:<8} {value:.2%}")
-    return 0
+    shardings = parallel.state_shardings(weights.params, model.shapes, model.logical_axes, mesh)
+    params = parallel.on_mesh(weights.params, shardings)
+    return Classification(model, dataset, mesh, size, loss=settings.train.loss, params=params).run(params)
+
+
+def _print(found: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(f"{found['checkpoint']} (step {found['step']}{', averaged' if found['averaged'] else ''})")
+    print(f"{found['data']} [{found['split']}], {found['examples']:,.0f} images")
+    for name in ("accuracy", "top5"):
+        if name in found:
+            print(f"  {name:<8} {found[name]:.2%}")
+    print(f"  {'loss':<8} {found['loss']:.4f}")

@@ -1,6 +1,7 @@
 """`vit_jax train`."""
 
 import json
+import sys
 from collections.abc import Sequence
 
 from vit_jax.cli import arguments
@@ -32,13 +33,14 @@ def main(argv: Sequence[str]) -> int:
 
     settings = load_settings(RunSettings, flags.config, overrides)
     distributed = parallel.start(flags.distributed)
-    if parallel.is_main():
-        data.prepare_embedded(settings.data.name, settings.data.data_dir)
-    parallel.barrier("data prepared")
+    with parallel.together():
+        if parallel.is_main():
+            data.prepare_embedded(settings.data.name, settings.data.data_dir)
     if flags.dry_run:
         plan = preflight(settings)
-        print(json.dumps(to_dict(settings), indent=1))
-        print("\n".join(plan.describe()))
+        if parallel.is_main():
+            print(json.dumps(to_dict(settings), indent=1))
+            print("\n".join(plan.describe()), file=sys.stderr)
         return 0
     result = train(settings, flags.workdir, distributed=distributed, accept_config_change=flags.accept_config_change)
     if parallel.is_main():

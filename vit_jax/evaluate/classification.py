@@ -1,6 +1,7 @@
 """Exact classification metrics: every example counted once, on any number of hosts."""
 
-from collections.abc import Callable
+import collections
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -9,56 +10,88 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vit_jax import parallel
-from vit_jax.data import Dataset
+from vit_jax.data import Batch, Dataset
+from vit_jax.errors import UserError
+from vit_jax.evaluate.losses import classification_loss
 from vit_jax.models import Model, Params, normalize
 
 TOP_K = 5
+_IN_FLIGHT = 2
 
 
 class Classification:
-    """Top-1, top-5 and cross-entropy on a split.
+    """Top-1, top-5 and loss on a split.
 
     Args:
       model: whose parameters will be tested.
       dataset: the split.
       mesh: of the job.
       batch_size: global; a multiple of the mesh's batch axes.
+      loss: `softmax` or `sigmoid`, without smoothing.
       params: the parameters' shardings, as arrays or `ShapeDtypeStruct`s; None leaves them to jit.
     """
 
-    def __init__(self, model: Model, dataset: Dataset, mesh: Mesh, batch_size: int, params: Any = None):
-        self._dataset, self._mesh, self._batch_size = dataset, mesh, batch_size
+    def __init__(
+        self, model: Model, dataset: Dataset, mesh: Mesh, batch_size: int, *, loss: str = "softmax", params: Any = None
+    ):
+        self._model, self._dataset, self._mesh, self._batch_size = model, dataset, mesh, batch_size
         self._rows = parallel.host_rows(mesh, batch_size)
-        self._step = _make_step(model, mesh, params)
+        self._step = _make_step(model, mesh, loss, params)
 
     def run(self, params: Params) -> dict[str, float]:
-        """`{"accuracy", "top5", "loss", "examples"}` of these parameters; top5 only above five classes."""
-        batches = self._dataset.eval_batches(self._batch_size, self._rows)
-        total: dict[str, jax.Array] | None = None
-        for batch in parallel.feed(self._mesh, self._batch_size, self._rows, batches):
-            sums = self._step(params, batch)
-            total = sums if total is None else jax.tree.map(jnp.add, total, sums)
-        if total is None:
+        """`{"accuracy", "top5", "loss", "examples"}` of these parameters; top5 only above five classes.
+
+        Sums of batches are added up on the host in double precision, so that counts stay exact.
+
+        Raises:
+          UserError: a label that the model has no class for.
+        """
+        total: dict[str, float] = collections.defaultdict(float)
+        pending: collections.deque[dict[str, jax.Array]] = collections.deque()
+
+        def fetch() -> None:
+            for name, value in pending.popleft().items():
+                total[name] += float(np.asarray(value))
+
+        for batch in parallel.feed(self._mesh, self._batch_size, self._rows, self._checked_batches()):
+            pending.append(self._step(params, batch))
+            if len(pending) > _IN_FLIGHT:
+                fetch()
+        while pending:
+            fetch()
+        if not total:
             raise ValueError("the split is empty")
-        host = {name: float(np.asarray(value)) for name, value in total.items()}
-        count = host.pop("examples")
-        return {**{name: value / count for name, value in host.items()}, "examples": count}
+        count = total.pop("examples")
+        return {**{name: value / count for name, value in total.items()}, "examples": count}
+
+    def _checked_batches(self) -> Iterator[Batch]:
+        for batch in self._dataset.eval_batches(self._batch_size, self._rows):
+            wrong = (batch["label"] < 0) | (batch["label"] >= self._model.classes)
+            if wrong.any():
+                label = int(batch["label"][wrong][0])
+                raise UserError(f"the split has label {label}; the model knows 0 to {self._model.classes - 1}")
+            yield batch
 
 
-def _make_step(model: Model, mesh: Mesh, params: Any) -> Callable[[Params, dict[str, jax.Array]], dict[str, jax.Array]]:
+def _make_step(
+    model: Model, mesh: Mesh, loss: str, params: Any
+) -> Callable[[Params, dict[str, jax.Array]], dict[str, jax.Array]]:
     constrain = parallel.constrain_on(mesh)
 
     def step(params: Params, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         logits = model.apply(params, normalize(batch["image"]), constrain=constrain)["logits"]
-        labels, mask = batch["label"], batch["mask"]
+        labels = batch["label"]
         of_label = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-        loss = jax.nn.logsumexp(logits, axis=-1) - of_label[:, 0]
-        sums = {"accuracy": logits.argmax(axis=-1) == labels, "loss": loss, "examples": jnp.ones_like(loss)}
+        # Ties and NaN count as larger, so that a constant or broken output scores nothing by luck.
+        rank = (~(logits < of_label)).sum(axis=-1) - 1
+        each = {
+            "accuracy": rank == 0,
+            "loss": classification_loss(logits, labels, loss),
+            "examples": jnp.ones_like(rank),
+        }
         if model.classes > TOP_K:
-            # Ties and NaN count as larger, so that a constant or broken output scores nothing by luck.
-            rank = (~(logits < of_label)).sum(axis=-1) - 1
-            sums["top5"] = rank < TOP_K
-        return {name: jnp.where(mask, value, 0).sum(dtype=jnp.float32) for name, value in sums.items()}
+            each["top5"] = rank < TOP_K
+        return {name: jnp.where(batch["mask"], v, 0).sum(dtype=jnp.float32) for name, v in each.items()}
 
     shardings = None if params is None else jax.tree.map(lambda leaf: leaf.sharding, params)
     return jax.jit(

@@ -8,6 +8,8 @@ import numpy as np
 from vit_jax.checkpoint import Weights
 from vit_jax.models import normalize
 
+BATCH = 64
+
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
@@ -31,7 +33,10 @@ def predict(weights: Weights, images: np.ndarray, top: int = 5) -> list[list[Pre
       top: how many classes; all if there are fewer.
     """
     model = weights.metadata.model
-    logits = jax.jit(lambda p, x: model.apply(p, normalize(x))["logits"])(weights.params, images)
+    apply = jax.jit(lambda p, x: model.apply(p, normalize(x))["logits"])
+    params = jax.device_put(weights.params)
+    parts = [apply(params, images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
+    logits = np.concatenate(parts)
     sigmoid = weights.metadata.config["train"]["loss"] == "sigmoid"
     probabilities = np.asarray(jax.nn.sigmoid(logits) if sigmoid else jax.nn.softmax(logits, axis=-1))
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]

@@ -44,7 +44,10 @@ class ViT(nnx.Module):
         if settings.pre_logits:
             self.pre_logits = nnx.Linear(shape.width, shape.width, kernel_init=LECUN_NORMAL, dtype=dtype, rngs=rngs)
         bias_init = nnx.initializers.constant(settings.head_bias)
-        self.head = nnx.Linear(shape.width, classes, kernel_init=HEAD_INIT, bias_init=bias_init, dtype=dtype, rngs=rngs)
+        # In float32 whatever the compute dtype: bfloat16 logits tie, and losses and ranks feel it.
+        self.head = nnx.Linear(
+            shape.width, classes, kernel_init=HEAD_INIT, bias_init=bias_init, dtype=jnp.float32, rngs=rngs
+        )
 
     def __call__(self, images: jax.Array, dropout_key: jax.Array | None, constrain: Constrain) -> dict[str, jax.Array]:
         """(b, h, w, c) float images in [-1, 1] -> features by name, see `Model.apply`."""
@@ -64,5 +67,5 @@ class ViT(nnx.Module):
         if settings.pre_logits:
             x = jnp.tanh(self.pre_logits(x))
         features["pre_logits"] = x
-        features["logits"] = constrain(self.head(x), ("batch", "classes")).astype(jnp.float32)
+        features["logits"] = constrain(self.head(x), ("batch", "classes"))
         return features

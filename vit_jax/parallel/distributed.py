@@ -1,7 +1,8 @@
 """Starting, agreeing and stopping across the processes of a job."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ from jax.experimental import multihost_utils
 
 from vit_jax.errors import UserError
 
+_LONGEST = 1000  # bytes of an error message that travel
+_LARGE = 2**28  # bytes above which a parameter is gathered in parts
 _OURS = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
@@ -30,6 +33,10 @@ def start(mode: str = "auto", environment: Mapping[str, str] = os.environ) -> bo
       UserError: the variables are incomplete or not numbers.
     """
     if mode == "off" or (mode == "auto" and not _is_distributed(environment)):
+        if jax.process_count() > 1:
+            raise UserError(
+                f"--distributed={mode}: this is one of {jax.process_count()} processes; pass --distributed=on"
+            )
         return False
     if all(name in environment for name in _OURS):
         jax.distributed.initialize(
@@ -78,6 +85,37 @@ def process_count() -> int:
     return jax.process_count()
 
 
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Makes all processes leave the block alike: if it raised UserError on one, it raises on all.
+
+    Also a barrier. Nothing inside may wait for another process.
+    """
+    error: UserError | None = None
+    try:
+        yield
+    except UserError as found:
+        error = found
+    if jax.process_count() > 1:
+        text = np.zeros((jax.process_count(), _LONGEST), np.uint8)
+        own = str(error or "").encode()[:_LONGEST]
+        text[jax.process_index(), : len(own)] = np.frombuffer(own, np.uint8)
+        texts = multihost_utils.process_allgather(text[jax.process_index()])
+        said = [bytes(row).rstrip(b"\0").decode(errors="replace") for row in np.asarray(texts)]
+        first = next((i for i, message in enumerate(said) if message), None)
+        if error is None and first is not None:
+            error = UserError(f"process {first}: {said[first]}")
+    if error is not None:
+        raise error
+
+
+def from_main(value: int) -> int:
+    """The main process's value, on every process."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
 def barrier(name: str) -> None:
     """Waits until every process of the job is here."""
     if jax.process_count() > 1:
@@ -90,11 +128,20 @@ def preempted_at(step: int) -> bool:
 
 
 def to_host(tree: Any) -> Any:
-    """The whole arrays on every host as NumPy, gathered one leaf at a time."""
+    """The whole arrays as NumPy on the main process; elsewhere, in a job of several, empty ones.
+
+    Gathers through the devices at most one layer of a stacked parameter at a time.
+    """
+
+    def whole(leaf: jax.Array) -> np.ndarray:
+        gathered = np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+        return gathered if is_main() else np.zeros((0, *gathered.shape), gathered.dtype)
 
     def gather(leaf: jax.Array) -> np.ndarray:
         if leaf.is_fully_addressable:
             return np.asarray(leaf)
-        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+        if leaf.nbytes < _LARGE:
+            return whole(leaf)
+        return np.stack([whole(leaf[i]) for i in range(leaf.shape[0])])
 
     return jax.tree.map(gather, tree)

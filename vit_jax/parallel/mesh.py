@@ -20,7 +20,8 @@ def make_mesh(settings: MeshSettings, devices: Sequence[jax.Device] | None = Non
     """
     devices = list(jax.devices() if devices is None else devices)
     sizes = settings.sizes(len(devices))
-    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    # Only TPU slices are joined by a slow network; on GPUs `slice_index` counts nodes, which fsdp may well cross.
+    slices = len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"})
     if slices > 1:
         if sizes[0] % slices:
             raise BadSetting("mesh.replica", sizes[0], f"must be a multiple of the {slices} slices")

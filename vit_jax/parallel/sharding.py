@@ -96,11 +96,16 @@ def constrain_on(mesh: Mesh) -> Callable[[jax.Array, tuple[str, ...]], jax.Array
     return constrain
 
 
-def unsharded_bytes(state: Any, shardings: Any) -> tuple[int, int]:
-    """(bytes of the state on one device, bytes of the whole state), from shapes alone."""
-    total = local = 0
-    for leaf, sharding in zip(jax.tree.leaves(state), jax.tree.leaves(shardings), strict=True):
-        size = leaf.dtype.itemsize if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else 8
-        total += math.prod(leaf.shape) * size
-        local += math.prod(sharding.shard_shape(leaf.shape)) * size
-    return local, total
+def bytes_per_device(abstract: Any) -> tuple[int, int]:
+    """(bytes of a state on one device, those of them that every device holds), from shapes and shardings alone."""
+    local = whole = 0
+    for leaf in jax.tree.leaves(abstract):
+        size = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        local += size
+        whole += size if leaf.sharding.is_fully_replicated else 0
+    return local, whole
+
+
+def on_mesh(tree: Any, shardings: Any) -> Any:
+    """Host arrays, the same on every process, as global arrays; each device gets its own part only."""
+    return jax.tree.map(lambda a, s: jax.make_array_from_callback(a.shape, s, lambda index: a[index]), tree, shardings)

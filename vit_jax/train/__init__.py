@@ -1,7 +1,7 @@
 """Batches -> better parameters: objectives, optimizer, state, one compiled step, the loop."""
 
 from vit_jax.train.loop import Result, train
-from vit_jax.train.objectives import classification_loss, supervised
+from vit_jax.train.objectives import supervised
 from vit_jax.train.optimizer import make_optimizer
 from vit_jax.train.preflight import Plan, make_model, open_split, preflight
 from vit_jax.train.progress import Reporter
@@ -18,7 +18,6 @@ __all__ = [
     "Result",
     "RunSettings",
     "abstract_state",
-    "classification_loss",
     "create_state",
     "make_model",
     "make_optimizer",

@@ -8,18 +8,19 @@ import jax
 
 from vit_jax import parallel
 from vit_jax.checkpoint import CHECKPOINTS, EXPORT, TrainingCheckpoints, export_npz
-from vit_jax.errors import Stopped
-from vit_jax.train.hooks import Evaluate, Hook, MetricsLog, SaveCheckpoint, traces
+from vit_jax.errors import Alone, Stopped, UserError
+from vit_jax.train.hooks import Evaluate, Hook, SaveCheckpoint
+from vit_jax.train.metrics import MetricsLog
 from vit_jax.train.objectives import supervised
 from vit_jax.train.preflight import Plan, preflight
-from vit_jax.train.profiling import Profiler
+from vit_jax.train.profiling import Profiler, traces
 from vit_jax.train.progress import Clock, Reporter
 from vit_jax.train.settings import RunSettings
 from vit_jax.train.state import State, create_state
-from vit_jax.train.step import make_train_step
+from vit_jax.train.step import TrainStep, make_train_step
 from vit_jax.train.stopping import StopSignal
-from vit_jax.train.workdir import claim
-from vit_jax.train.writers import make_writers
+from vit_jax.train.workdir import check_same_run, check_shared, claim
+from vit_jax.train.writers import METRICS_FILE, has_evaluation, make_writers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +30,28 @@ class Result:
     Attributes:
       step: optimizer steps taken.
       evaluation: of the final parameters; empty if nothing is evaluated.
-      exported: the weights file and its description.
+      exported: the weights file and its description; empty on processes other than the main one.
     """
 
     step: int
     evaluation: dict[str, float]
     exported: list[Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the loop works with."""
+
+    plan: Plan
+    workdir: Path
+    first: int  # the step that the state it starts from has taken
+    save: SaveCheckpoint
+    evaluate: Evaluate | None
+    metrics: MetricsLog
+    clock: Clock
+    profiler: Profiler
+    stop: StopSignal
+    reporter: Reporter
 
 
 def train(
@@ -47,11 +64,12 @@ def train(
 ) -> Result:
     """Trains to the end, going on from the newest checkpoint in `workdir`.
 
-    Writes `config.json`, `metrics.jsonl`, `tensorboard/`, `checkpoints/` and at the end `export/model.npz` there.
+    Writes `config.json`, `metrics.jsonl`, `tensorboard/`, `checkpoints/` and at the end `export/model.npz` there. Call
+    it from the main thread: it listens to signals.
 
     Args:
       settings: the whole run.
-      workdir: of this run alone, seen by all processes.
+      workdir: of this run alone, a local or mounted folder that all processes see.
       reporter: tells a person what happens.
       distributed: whether this is one process of a job that `parallel.start` joined.
       accept_config_change: resume although the config is not the one the workdir was started with.
@@ -61,97 +79,123 @@ def train(
       Stopped: by SIGTERM or Ctrl-C; the state of the current step is saved.
       Diverged: the loss is no longer finite; good checkpoints are untouched.
     """
-    workdir = Path(workdir).absolute()
     reporter = reporter or Reporter(parallel.is_main())
-    plan = preflight(settings)
-    claim(workdir, settings, accept_config_change)
-    parallel.barrier("workdir claimed")
+    with parallel.together():
+        plan = preflight(settings)
+        folder = claim(workdir, settings, accept_config_change)
+    with parallel.together():
+        check_shared(folder, settings)
     for line in plan.describe():
         reporter.say(line)
-    checkpoints = TrainingCheckpoints(workdir / CHECKPOINTS, settings.checkpoint.keep_last, plan.steps.keep)
+    checkpoints = TrainingCheckpoints(folder / CHECKPOINTS, settings.checkpoint.keep_last, plan.steps.keep)
     try:
-        state, first = _start_state(plan, checkpoints, reporter)
+        state, first = _start_state(plan, checkpoints, reporter, accept_config_change)
         with StopSignal(distributed) as stop:
-            return _run(plan, workdir, checkpoints, state, first, stop, reporter)
+            return _train(_prepare(plan, folder, first, checkpoints, stop, reporter), state)
     finally:
         checkpoints.close()
 
 
-def _start_state(plan: Plan, checkpoints: TrainingCheckpoints, reporter: Reporter) -> tuple[State, int]:
+def _start_state(
+    plan: Plan, checkpoints: TrainingCheckpoints, reporter: Reporter, accept_change: bool
+) -> tuple[State, int]:
     """The newest checkpoint, or a fresh state."""
     latest = checkpoints.latest()
     if latest is None:
         return create_state(plan.model, plan.optimizer, plan.state, plan.settings.seed), 0
+    with parallel.together():
+        if not accept_change:
+            check_same_run(checkpoints.description(latest), plan.metadata(latest), f"checkpoint {latest}")
     reporter.say(f"resuming from step {latest} of {checkpoints.directory}")
     return checkpoints.restore(plan.state, plan.metadata(latest), latest), latest
 
 
-def _run(
-    plan: Plan,
-    workdir: Path,
-    checkpoints: TrainingCheckpoints,
-    state: State,
-    first: int,
-    stop: StopSignal,
-    reporter: Reporter,
-) -> Result:
-    settings, total = plan.settings, plan.steps.total
-    tensorboard = settings.log.tensorboard and parallel.is_main()
-    writers, note = make_writers(workdir, first, tensorboard) if parallel.is_main() else ([], "")
+def _prepare(
+    plan: Plan, workdir: Path, first: int, checkpoints: TrainingCheckpoints, stop: StopSignal, reporter: Reporter
+) -> Run:
+    """Opens the writers and sets up everything that happens around the steps."""
+    main, settings = parallel.is_main(), plan.settings
+    writers, note = make_writers(workdir, first, settings.log.tensorboard) if main else ([], "")
     if note:
         reporter.say(note)
     clock = Clock(settings.train.batch_size)
-    metrics = MetricsLog(plan, writers, reporter, clock, checkpoints.latest)
-    evaluate = Evaluate(plan, metrics, reporter) if plan.eval_data is not None else None
-    hooks: list[Hook] = [SaveCheckpoint(plan, checkpoints), *([evaluate] if evaluate else [])]
-    profiler = Profiler(traces(workdir), settings.log.profile_steps)
+    metrics = MetricsLog(plan.steps.log, plan.steps.total, writers, reporter, clock, checkpoints.latest)
+    return Run(
+        plan=plan,
+        workdir=workdir,
+        first=first,
+        save=SaveCheckpoint(plan, checkpoints),
+        evaluate=Evaluate(plan, metrics, reporter) if plan.eval_data is not None else None,
+        metrics=metrics,
+        clock=clock,
+        profiler=Profiler(traces(workdir, parallel.process_index()), settings.log.profile_steps),
+        stop=stop,
+        reporter=reporter,
+    )
+
+
+def _train(run: Run, state: State) -> Result:
+    total = run.plan.steps.total
     try:
-        reporter.start(first, total)
-        state = _steps(plan, state, first, hooks, metrics, clock, profiler, stop, checkpoints, reporter)
-        if evaluate and not evaluate.last:  # resumed after the last step: its record is already there
-            evaluate.test(total, state)
+        run.reporter.start(run.first, total)
+        _evaluate_what_was_missed(run, state)
+        state = _steps(run, state)
     finally:
-        reporter.stop()
-        profiler.release()
-        metrics.close()
-    return Result(total, evaluate.last if evaluate else {}, _export(plan, workdir, state))
+        run.reporter.stop()
+        run.profiler.release()
+        run.metrics.close()
+    return Result(total, run.evaluate.last if run.evaluate else {}, _export(run, state))
 
 
-def _steps(
-    plan: Plan,
-    state: State,
-    first: int,
-    hooks: list[Hook],
-    metrics: MetricsLog,
-    clock: Clock,
-    profiler: Profiler,
-    stop: StopSignal,
-    checkpoints: TrainingCheckpoints,
-    reporter: Reporter,
-) -> State:
+def _evaluate_what_was_missed(run: Run, state: State) -> None:
+    """A run that ended between a save and the evaluation of the same step makes up for it."""
+    if run.evaluate is None or not run.first or not run.evaluate.due(run.first):
+        return
+    done = parallel.is_main() and has_evaluation(run.workdir / METRICS_FILE, run.first)
+    if not parallel.from_main(done):
+        run.evaluate.run(run.first, state)
+    elif run.first == run.plan.steps.total:
+        run.evaluate.test(run.first, state)
+
+
+def _steps(run: Run, state: State) -> State:
     """Steps `first + 1` to the last."""
-    train_step = _train_step(plan)
-    batches = _batches(plan, first)
-    for step in range(first + 1, plan.steps.total + 1):
-        profiler.before_step(step)
-        state, step_metrics = train_step(state, next(batches))
-        profiler.after_step(step, step_metrics)
-        metrics.add(step, step_metrics)
-        stopping = stop.requested(step) and step < plan.steps.total
-        wanting = [hook for hook in hooks if hook.due(step)]
-        if wanting or stopping:
-            metrics.flush()  # raises if any step so far was not finite: nothing bad is ever saved
-            for hook in wanting:
-                hook.run(step, state)
-            clock.pause()
-        if stopping:
-            checkpoints.save(state, plan.metadata(step))
-            checkpoints.wait()
-            raise Stopped(f"stopped after step {step} of {plan.steps.total}, saved: the same command resumes")
+    total = run.plan.steps.total
+    train_step, batches = _train_step(run.plan), _batches(run.plan, run.first)
+    hooks: list[Hook] = [run.save, *([run.evaluate] if run.evaluate else [])]
+    for step in range(run.first + 1, total + 1):
+        batch = _next_batch(run, batches, state, step)
+        run.profiler.before_step(step)
+        state, metrics = train_step(state, batch)
+        run.profiler.after_step(step, metrics)
+        run.metrics.add(step, metrics)
+        stopping = run.stop.requested(step) and step < total
+        due = [hook for hook in hooks if hook.due(step)]
+        if stopping or due:
+            run.metrics.flush()  # raises if any step so far was not finite: nothing bad is ever saved
+        if stopping:  # whoever stops us may not wait for an evaluation: resuming makes up for it
+            run.save.now(step, state)
+            raise Stopped(f"stopped after step {step} of {total}, saved: the same command resumes")
+        for hook in due:
+            hook.run(step, state)
+            run.clock.pause()
     return state
 
 
-def _train_step(plan: Plan):
+def _next_batch(run: Run, batches: Iterator[dict[str, jax.Array]], state: State, step: int) -> dict[str, jax.Array]:
+    """The batch of `step`. If the data cannot be read, the steps so far are not lost."""
+    try:
+        return next(batches)
+    except UserError as error:
+        if parallel.process_count() > 1:
+            raise Alone(str(error)) from error
+        run.metrics.flush()
+        if step - 1 > run.first:
+            run.save.now(step - 1, state)
+        raise
+
+
+def _train_step(plan: Plan) -> TrainStep:
     train = plan.settings.train
     return make_train_step(
         supervised(plan.model, train.loss, train.label_smoothing),
@@ -173,9 +217,9 @@ def _batches(plan: Plan, first: int) -> Iterator[dict[str, jax.Array]]:
     return parallel.feed(plan.mesh, size, rows, local)
 
 
-def _export(plan: Plan, workdir: Path, state: State) -> list[Path]:
+def _export(run: Run, state: State) -> list[Path]:
     """Writes the final weights for use elsewhere."""
     params = parallel.to_host(state.get("ema", state["params"]))
     if not parallel.is_main():
         return []
-    return export_npz(params, plan.metadata(plan.steps.total), workdir / EXPORT)
+    return export_npz(params, run.plan.metadata(run.plan.steps.total), run.workdir / EXPORT)

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import optax
 from jax.sharding import Mesh
 
@@ -48,7 +47,12 @@ class Plan:
     def metadata(self, step: int) -> Metadata:
         """What a checkpoint at `step` says."""
         settings = self.settings
-        position = {"seed": settings.seed, "next_batch": step, "batch_size": settings.train.batch_size}
+        position = {
+            "seed": settings.seed,
+            "next_batch": step,
+            "batch_size": settings.train.batch_size,
+            "train_examples": self.train_data.size,
+        }
         return Metadata(self.model, self.train_data.label_names, to_dict(settings), step, position)
 
     @property
@@ -59,8 +63,9 @@ class Plan:
     def describe(self) -> list[str]:
         """What a person wants to see before the run starts."""
         settings, model = self.settings, self.model
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
-        local, _ = parallel.unsharded_bytes(self.state, shardings)
+        local, copied = parallel.bytes_per_device(self.state)
+        split = self.mesh.shape["fsdp"] * self.mesh.shape["tensor"] > 1
+        shared = f", {copied / local:.0%} of it copied to every device" if split else ""
         decay = assign(list(model.shapes), settings.optimizer.weight_decay_rules, "weight decay")
         batch = f"batch {settings.train.batch_size}"
         if settings.train.micro_batches > 1:
@@ -70,7 +75,7 @@ class Plan:
             f"devices   {parallel.describe_mesh(self.mesh)}",
             f"model     ViT-{settings.model.variant}, {model.parameter_count:,} parameters, "
             f"{model.image_size[0]}x{model.image_size[1]} px, {settings.model.dtype}",
-            f"state     {local / 2**20:,.1f} MiB per device",
+            f"state     {local / 2**20:,.1f} MiB per device{shared}",
             f"data      {settings.data.name} [{settings.data.train_split}], {self.train_data.size:,} images, "
             f"{model.classes} classes",
             f"run       {self.steps.total:,} steps, {epochs:.1f} epochs, {batch}",

@@ -8,6 +8,11 @@ import jax
 STEPS_ON_SIGNAL = 5
 
 
+def traces(workdir: Path, process: int) -> Path:
+    """Where a process's traces go."""
+    return workdir / "profile" / f"process_{process}"
+
+
 class Profiler:
     """Starts and stops `jax.profiler` traces around steps.
 

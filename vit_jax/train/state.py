@@ -15,6 +15,14 @@ from vit_jax.models import Model
 
 State = dict[str, Any]
 
+# Independent streams of random keys below the run's seed.
+INIT_STREAM, DROPOUT_STREAM = 0, 1
+
+
+def stream_key(seed: int, stream: int) -> jax.Array:
+    """The key of one purpose."""
+    return jax.random.fold_in(jax.random.key(seed), stream)
+
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, key: jax.Array, ema: bool) -> State:
     """A fresh state, as a pure function."""
@@ -36,4 +44,4 @@ def create_state(model: Model, optimizer: optax.GradientTransformation, abstract
     """Initialises on the mesh: each device computes its own part only."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     make = jax.jit(lambda key: init_state(model, optimizer, key, "ema" in abstract), out_shardings=shardings)
-    return make(jax.random.key(seed))
+    return make(stream_key(seed, INIT_STREAM))

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from vit_jax import parallel
 from vit_jax.train.objectives import Objective
 from vit_jax.train.optimizer import apply_update
-from vit_jax.train.state import State
+from vit_jax.train.state import DROPOUT_STREAM, State, stream_key
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -32,7 +32,7 @@ def make_train_step(
     """Compiles (state, batch) -> (state, metrics); the old state is donated.
 
     Metrics, all float32 scalars on every device: `loss`, the objective's own, `learning_rate`, `gradient_norm` (before
-    clipping), `update_norm`. They describe the state *before* the update.
+    clipping), `update_norm` (before the learning rate). They describe the state *before* the update.
 
     Args:
       objective: what is minimised.
@@ -49,7 +49,7 @@ def make_train_step(
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
         params = state["params"]
-        key = jax.random.fold_in(jax.random.key(seed), state["step"])
+        key = jax.random.fold_in(stream_key(seed, DROPOUT_STREAM), state["step"])
         if micro_batches == 1:
             (loss, extra), grads = gradient(params, batch, key, constrain)
         else:

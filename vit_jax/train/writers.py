@@ -23,11 +23,16 @@ class Writer(Protocol):
 class JsonLines:
     """One JSON object a line: `step` and the scalars, floats in full precision (their shortest exact form).
 
-    On resume, lines after `resume_step` are dropped: those steps are going to run again.
+    On resume, lines after `resume_step` are dropped: those steps are going to run again. A run that starts from
+    nothing keeps an older file as `metrics.<n>.jsonl`.
     """
 
     def __init__(self, path: Path, resume_step: int):
-        _drop_after(path, resume_step)
+        if resume_step:
+            _drop_after(path, resume_step)
+        elif path.exists() and path.stat().st_size:
+            number = len(list(path.parent.glob(f"{path.stem}.*{path.suffix}")))
+            os.replace(path, path.with_suffix(f".{number}{path.suffix}"))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  open for the whole run
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -63,6 +68,11 @@ def _drop_after(path: Path, step: int) -> None:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All records of a metrics file, in order."""
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+def has_evaluation(path: Path, step: int) -> bool:
+    """Whether the evaluation after `step` is recorded."""
+    return any(r["step"] == step and "eval/loss" in r for r in read_metrics(path))
 
 
 class TensorBoard:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from vit_jax.train import classification_loss
+from vit_jax.evaluate import classification_loss
 
 
 @pytest.fixture
