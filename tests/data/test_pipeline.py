@@ -185,3 +185,12 @@ def test_an_image_that_cannot_be_decoded_is_named_while_training(write_images):
     dataset = open_dataset(settings, "train")
     with pytest.raises(UserError, match=r"broken.png' cannot be processed"):
         list(dataset.train_batches(0, 3, np.arange(3), 0, 2))
+
+
+def test_streams_run_as_they_are_written_on_every_python(digits):
+    # AutoGraph would rewrite this `if` where it works and refuse it where it does not.
+    dataset = digits()
+    parse = dataset.source.parse
+    dataset.source.parse = lambda record, label: parse(record, label if label > 0 else -label)
+    with pytest.raises(TypeError, match="symbolic"):
+        train(dataset, last=1)

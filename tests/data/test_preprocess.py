@@ -119,3 +119,10 @@ def test_each_operation_draws_its_own_random_numbers(encode):
     run, data = compiled("decode|flip|flip|central_crop"), encode(image)
     mirrored = [not np.array_equal(run(data, tf.constant((n, 0))), image) for n in range(30)]
     assert 0 < sum(mirrored) < 30
+
+
+def test_operations_run_as_they_are_written_on_every_python(monkeypatch):
+    # AutoGraph would rewrite this `if` where it works and refuse it where it does not.
+    monkeypatch.setitem(OPS, "dim", lambda image, context: image // 2 if tf.reduce_max(image) > 128 else image)
+    with pytest.raises(BadSetting, match=r"does not fit together \(.*[Pp]ython"):
+        compiled("decode|resize|dim")

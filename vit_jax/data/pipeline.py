@@ -66,10 +66,13 @@ class ImageDataset:
             records, labels = self.source.fetch(index)
             return np.array(records, object), labels, seeds, mask
 
+        # Plain TensorFlow, not rewritten by AutoGraph: see `compile_steps`.
+        @tf.autograph.experimental.do_not_convert
         def one(record: tf.Tensor, label: tf.Tensor, seed: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
             image, label = self.source.parse(record, label)
             return {"image": steps(image, seed), "label": label, "mask": mask}
 
+        @tf.autograph.experimental.do_not_convert
         def read(number: tf.Tensor) -> tf.data.Dataset:
             found = tf.numpy_function(fetch, [number], (tf.string, tf.int32, tf.int32, tf.bool))
             for tensor, shape in zip(found, ((rows,), (rows,), (rows, 2), (rows,)), strict=True):

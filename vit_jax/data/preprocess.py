@@ -76,7 +76,10 @@ def compile_steps(
         return image
 
     try:
-        traced = tf.function(run).get_concrete_function(tf.TensorSpec((), tf.string), tf.TensorSpec((2,), tf.int32))
+        # Operations are plain TensorFlow. AutoGraph would only rewrite them, in a way that Python 3.13 deprecates;
+        # where that fails it silently leaves them as they are.
+        function = tf.function(run, autograph=False)
+        traced = function.get_concrete_function(tf.TensorSpec((), tf.string), tf.TensorSpec((2,), tf.int32))
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1].strip()[:200]
         fix = "" if steps[0][0] is OPS["decode"] else "; start with decode"
