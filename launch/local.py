@@ -84,8 +84,9 @@ def run(command: Sequence[str], processes: int, devices: int = 0) -> int:
 
 def _stream(number: int, worker: subprocess.Popen) -> None:
     assert worker.stdout is not None
-    for line in worker.stdout:
-        print(f"[{number}] {line}", end="", flush=True)
+    with worker.stdout:
+        for line in worker.stdout:
+            print(f"[{number}] {line}", end="", flush=True)
 
 
 def _wait(workers: Sequence[subprocess.Popen]) -> int:
