@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.variant = "nano/2"
+    config.model.pool = "gap"
     config.model.remat = "none"
 
     config.data = ConfigDict()
@@ -25,12 +26,13 @@ def get_config() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.batch_size = 128
-    config.train.duration = "60 epochs"
+    config.train.duration = "75 epochs"
     config.train.label_smoothing = 0.1
     config.train.ema_decay = 0.99
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adamw"
+    config.optimizer.beta2 = 0.95
     config.optimizer.weight_decay = 0.05
     config.optimizer.clip_norm = 1.0
 
@@ -44,7 +46,7 @@ def get_config() -> ConfigDict:
     config.evaluate.every = "10 epochs"
 
     config.checkpoint = ConfigDict()
-    config.checkpoint.every = "20 epochs"
+    config.checkpoint.every = "25 epochs"
 
     config.log = ConfigDict()
     config.log.every = "2%"
