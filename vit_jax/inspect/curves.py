@@ -29,7 +29,7 @@ def draw_learning_curve(records: Sequence[dict[str, Any]], path: Path, title: st
     loss, accuracy, rate = figure.subplots(1, 3)
     steps = [r["step"] for r in train]
     test_steps = [r["step"] for r in tests]
-    loss.plot(steps, [r["loss"] for r in train], label="train", color="tab:blue", linewidth=1)
+    loss.plot(steps, [r["loss"] for r in train], label="train (as optimised)", color="tab:blue", linewidth=1)
     loss.plot(test_steps, [r["eval/loss"] for r in tests], label="test", color="tab:orange", marker="o", markersize=3)
     loss.set(title="loss", xlabel="step", yscale="log")
     accuracy.plot(steps, [100 * r["accuracy"] for r in train], label="train", color="tab:blue", linewidth=1)
