@@ -1,6 +1,6 @@
 """State <-> disk: Orbax for training states, the released npz layout for weights."""
 
-from vit_jax.checkpoint.metadata import Metadata
+from vit_jax.checkpoint.metadata import Metadata, check_same_shapes
 from vit_jax.checkpoint.released import from_released, to_released
 from vit_jax.checkpoint.settings import CheckpointSettings
 from vit_jax.checkpoint.training import TrainingCheckpoints
@@ -13,6 +13,7 @@ __all__ = [
     "Metadata",
     "TrainingCheckpoints",
     "Weights",
+    "check_same_shapes",
     "export_npz",
     "from_released",
     "load_weights",

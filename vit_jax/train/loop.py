@@ -105,7 +105,11 @@ def _start_state(
         return create_state(plan.model, plan.optimizer, plan.state, plan.settings.seed), 0
     with parallel.together():
         if not accept_change:
-            check_same_run(checkpoints.description(latest), plan.metadata(latest), f"checkpoint {latest}")
+            check_same_run(
+                checkpoints.description(latest),
+                plan.metadata(latest),
+                f"checkpoint {checkpoints.directory / str(latest)}",
+            )
     reporter.say(f"resuming from step {latest} of {checkpoints.directory}")
     return checkpoints.restore(plan.state, plan.metadata(latest), latest), latest
 

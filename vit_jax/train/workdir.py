@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax import parallel
-from vit_jax.checkpoint import Metadata
+from vit_jax.checkpoint import Metadata, check_same_shapes
 from vit_jax.errors import UserError
 from vit_jax.settings import build, to_dict
 from vit_jax.train.settings import RunSettings
@@ -77,13 +77,14 @@ def check_shared(workdir: Path, settings: RunSettings) -> None:
 
 
 def check_same_run(found: dict[str, Any], metadata: Metadata, where: str) -> None:
-    """Raises UserError when a checkpoint was written by another config or from other data.
+    """Raises UserError when a checkpoint holds another model, or was written by another config or from other data.
 
     Args:
       found: its description, as `Metadata.to_json` made it.
       metadata: of this run.
       where: names the checkpoint.
     """
+    check_same_shapes(found["model"]["shapes"], metadata.model.shapes, where)
     changed = differences(found["config"], build(RunSettings, metadata.config))
     if changed:
         raise UserError(f"{where} was written by a different config: {_complaint(changed)}")
