@@ -13,7 +13,7 @@ help:
 	@echo "make demo       train a small ViT on handwritten digits, about two minutes on two CPU cores"
 	@echo "make test       the whole suite: no network, accelerator or torch needed"
 	@echo "make test-fast  without the tests that start processes"
-	@echo "make interop    read our exports with timm, in $(VENV_INTEROP) with torch and timm"
+	@echo "make interop    our files in timm, transformers and onnxruntime, and theirs in ours, in $(VENV_INTEROP)"
 	@echo "make lint       ruff (lint, format) and mypy"
 	@echo "make clean      remove the virtual environments and caches"
 	@echo "PYTHON=python3.13 VENV=.venv313 make test   with another Python (3.11 to 3.13)"
@@ -54,7 +54,10 @@ $(VENV)/.installed-test: $(VENV)/bin/python setup.py
 
 $(VENV_INTEROP)/.installed-interop: setup.py
 	$(MAKE) VENV=$(VENV_INTEROP) $(VENV_INTEROP)/.installed-test
-	$(VENV_INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 timm pillow
+	$(VENV_INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 timm transformers \
+	  pillow onnx onnx-ir onnxruntime
+	@# It declares an older orbax-checkpoint, which it does not need: pip would downgrade ours.
+	$(VENV_INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps jax2onnx==0.17.1
 	touch $@
 
 clean:

@@ -20,6 +20,10 @@ BASE = [
     'tensorflow-cpu>=2.20; sys_platform == "linux" and platform_machine == "x86_64" and python_version < "3.14"',
     'tensorflow>=2.20; (sys_platform != "linux" or platform_machine != "x86_64") and python_version < "3.14"',
     "absl-py>=2.1",
+    "einops>=0.8",
+    "flatbuffers>=24",  # jax.export writes with it and does not declare it
+    "ml_dtypes>=0.4",
+    "safetensors>=0.4",
     "numpy>=1.26",
     "rich>=13",
     "scikit-learn>=1.4,!=1.5.0",  # 1.5.0 was yanked
@@ -51,7 +55,8 @@ setup(
         "tpu": ["jax[tpu]"],
         "gpu": ["jax[cuda13]"],
         "test": TEST,
-        "interop": ["torch", "timm", "transformers", "safetensors", "onnx", "onnxruntime"],
+        # ONNX export needs jax2onnx as well, without its dependencies: see the Makefile.
+        "interop": ["torch", "timm", "transformers", "safetensors", "onnx", "onnx-ir", "onnxruntime"],
     },
     entry_points={"console_scripts": ["vit_jax = vit_jax.__main__:main"]},
 )

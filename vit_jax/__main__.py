@@ -13,6 +13,7 @@ VERBS = {
     "evaluate": "accuracy and loss of a checkpoint on a split, every example counted once",
     "predict": "the most probable classes of image files",
     "export": "write the weights in a published format",
+    "models": "the named models: parameters, FLOPs, sequence length, published weights",
     "prepare": "put a data set on the disk (the only command that may download)",
     "demo": "the whole way on the embedded digits, in about two minutes",
 }

@@ -155,14 +155,14 @@ def test_dry_run_prints_the_config_and_leaves_nothing(call, tiny, tmp_path):
     assert not (tmp_path / "w").exists()
     assert config == to_dict(build(RunSettings, config))
     assert config["train"]["duration"] == "4 steps"
-    for text in ("8 cpu devices", "ViT-mu/2", "1,437 images, 10 classes", "4 steps", "batch 16"):
+    for text in ("8 cpu devices", "mu/2, ", "1,437 images, 10 classes", "4 steps", "batch 16"):
         assert text in description
 
 
 def test_another_variant_is_one_flag(call, tiny, tmp_path):
     found = call("train", *tiny, f"--workdir={tmp_path / 'w'}", "--dry_run", "--config.model.variant=S/4")
     assert json.loads(found.out)["model"]["variant"] == "S/4"
-    assert "ViT-S/4, 21," in found.err  # 12 blocks of 1,774,464 parameters, and a little more
+    assert "S/4, 21," in found.err  # 12 blocks of 1,774,464 parameters, and a little more
 
 
 KEYS = {

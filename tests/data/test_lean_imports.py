@@ -41,7 +41,7 @@ settings = build(vit_jax.train.RunSettings, {
     "log": {"every": "1 step"},
 })
 result = vit_jax.train.train(settings, sys.argv[1])
-weights = vit_jax.checkpoint.load_weights(str(result.exported[0]))
+weights = vit_jax.checkpoint.load(str(result.exported[0]))
 try:
     open_dataset(DataSettings(name="digits"), "train")
     refusal = "none"

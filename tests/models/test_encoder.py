@@ -1,4 +1,4 @@
-"""Stacked blocks: own values in every layer, the same numbers whatever way they are run."""
+"""Stacked blocks: own values in every layer, the same numbers whatever way they are run, dropout of all kinds."""
 
 import itertools
 
@@ -6,23 +6,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
-from vit_jax.models import EncoderShape, Model, ModelSettings
-from vit_jax.models.attention import dot_product_attention
-from vit_jax.models.encoder import run_blocks, stacked_blocks
-from vit_jax.models.layers import unconstrained
+from vit_jax.models import Model, ModelSettings
 from vit_jax.trees import named_leaves
 
-WAYS = list(itertools.product([True, False], ["none", "dots", "full"]))
+from .reference import CLASSES, random_images, random_params, small, zero_params
+
+RANDOM = {"dropout": 0.3, "attention_dropout": 0.2, "stochastic_depth": 0.5}
+SCANNED = [(True, "none"), (True, "dots"), (True, "full")]
+
+# What is run, and by which (scan, remat) besides unrolled without remat. Each way takes seconds to compile.
+RUNS = {
+    "plain": ({}, SCANNED),
+    "all dropouts": ({**RANDOM, "patch_dropout": 0.3}, [(True, "dots"), (True, "full"), (False, "full")]),
+    "relative": ({"posemb": "relative", "posemb_at": "every_layer"}, SCANNED[1:]),
+    "axial": ({"axial": True, "pool": "gap", "posemb_at": "shared", "layer_scale": 0.5}, SCANNED[1:]),
+    "hybrid": ({"variant": "R26+mu/16", "trunk_units": (3,), "depth": 1}, SCANNED[1:]),
+    "ResNet": ({"variant": "R26x1", "trunk_units": (3,)}, SCANNED[1:]),
+}
 
 
-def small(**options) -> Model:
-    return Model(ModelSettings("mu/4", **{"width": 16, "mlp_dim": 32, "depth": 2, **options}), (8, 12), 3, 7)
+def model_of(name: str, **options) -> Model:
+    options = {**RUNS[name][0], **options}
+    return Model(ModelSettings(**options), (8, 12), 3, CLASSES) if name == "ResNet" else small(**options)
 
 
 def loss_and_gradient(model: Model):
-    images = np.random.default_rng(1).uniform(-1, 1, (2, *model.image_size, 3)).astype(np.float32)
+    images = random_images(model, 2)
 
     def loss(params):
         return (model.apply(params, images, dropout_key=jax.random.key(6))["logits"] ** 2).sum()
@@ -31,35 +41,43 @@ def loss_and_gradient(model: Model):
 
 
 @pytest.fixture(scope="module")
-def params():
-    random = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: random.normal(0, 0.3, leaf.shape).astype(np.float32), small().abstract_params)
+def plainly():
+    """{name: (parameters, loss, gradient)} of unrolled runs without remat, made on demand."""
+    found = {}
+
+    def run(name):
+        if name not in found:
+            model = model_of(name, scan=False, remat="none")
+            params = random_params(model)
+            found[name] = (params, *loss_and_gradient(model)(params))
+        return found[name]
+
+    return run
 
 
-@pytest.fixture(scope="module")
-def plain(params):
-    return loss_and_gradient(small(dropout=0.3, scan=False, remat="none"))(params)
-
-
-@pytest.mark.parametrize(("scan", "remat"), WAYS)
-def test_scan_and_remat_change_neither_loss_nor_gradient_with_dropout_on(params, plain, scan, remat):
-    loss, gradient = loss_and_gradient(small(dropout=0.3, scan=scan, remat=remat))(params)
-    assert loss == pytest.approx(float(plain[0]), rel=1e-5)
-    for name, leaf in named_leaves(gradient).items():
-        expected = named_leaves(plain[1])[name]
-        np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=1e-6, err_msg=name)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "scan", "remat"), [(name, *way) for name in RUNS for way in RUNS[name][1]])
+def test_scan_and_remat_change_neither_loss_nor_gradient(plainly, name, scan, remat):
+    params, wanted, wanted_gradient = plainly(name)
+    loss, gradient = loss_and_gradient(model_of(name, scan=scan, remat=remat))(params)
+    assert float(wanted) > 0.1
+    assert loss == pytest.approx(float(wanted), rel=1e-5)
+    for path, leaf in named_leaves(gradient).items():
+        expected = np.asarray(named_leaves(wanted_gradient)[path])
+        atol = 1e-6 + 1e-5 * np.abs(expected).max()
+        np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=atol, err_msg=path)
 
 
 def test_more_remat_keeps_fewer_bytes_for_backward():
     def bytes_kept(remat: str) -> int:
-        model = small(depth=6, remat=remat)
+        model = small(depth=6, scan=True, remat=remat)
         step = loss_and_gradient(model).lower(model.abstract_params).compile()
         return step.memory_analysis().temp_size_in_bytes
 
     assert bytes_kept("none") > bytes_kept("dots") > bytes_kept("full")
 
 
-def test_scan_is_one_loop_in_the_program(params):
+def test_scan_is_one_loop_in_the_program():
     def blocks_traced(scan: bool) -> int:
         model = small(depth=5, scan=scan, remat="none")
         program = jax.jit(model.apply).lower(model.abstract_params, jnp.zeros((1, 8, 12, 3)))
@@ -68,31 +86,32 @@ def test_scan_is_one_loop_in_the_program(params):
     assert (blocks_traced(True), blocks_traced(False)) == (1, 5)
 
 
-def test_layers_are_initialised_differently():
-    blocks = small().init(jax.random.key(0))["blocks"]
-    for name, leaf in named_leaves(blocks).items():
-        if name.endswith("kernel"):
-            for a, b in itertools.combinations(leaf, 2):
-                assert np.mean(a == b) < 0.01, name
+@pytest.mark.parametrize("axial", [False, True])
+def test_layers_are_initialised_differently(axial):
+    blocks = jax.jit(small(axial=axial, pool="gap").init)(jax.random.key(0))["blocks"]
+    kernels = [leaf for name, leaf in named_leaves(blocks).items() if name.endswith("kernel")]
+    for leaf in kernels:
+        for a, b in itertools.combinations(leaf, 2):
+            assert np.mean(a == b) < 0.01
+    for a, b in itertools.combinations(kernels, 2):
+        assert a.shape != b.shape or np.mean(a == b) < 0.01
 
 
-def test_layers_run_in_order(params):
+def test_layers_run_in_order():
     model = small()
-    images = jnp.ones((1, 8, 12, 3))
+    params, images = random_params(model), jnp.ones((1, 8, 12, 3))
     backwards = {**params, "blocks": jax.tree.map(lambda leaf: leaf[::-1], params["blocks"])}
-    assert not np.allclose(model.apply(params, images)["logits"], model.apply(backwards, images)["logits"], atol=1e-3)
+    logits, others = (model.apply(p, images)["logits"] for p in (params, backwards))
+    assert not np.allclose(logits, others, atol=1e-3)
 
 
 @pytest.mark.parametrize("scan", [True, False])
 def test_every_layer_draws_its_own_dropout_mask(scan):
-    shape = EncoderShape(width=8, depth=2, mlp_dim=4, heads=2)
-    graph, params = nnx.split(stacked_blocks(shape, 0.5, jnp.float32, nnx.Rngs(params=0)))
-    params = jax.tree.map(jnp.zeros_like, nnx.to_pure_dict(params))
-    params["mlp"]["dense2"]["bias"] += 1.0  # each block now adds a bare mask of 0 and 2
-    x = jnp.zeros((4, 16, 8))
-    blocks = nnx.merge(graph, params)
-    y = run_blocks(blocks, 2, x, jax.random.key(0), unconstrained, scan=scan, remat="none")
-    assert set(np.unique(y)) == {0.0, 2.0, 4.0}
+    model = small(dropout=0.5, scan=scan, remat="none")
+    params = zero_params(model)
+    params["blocks"]["mlp"]["dense2"]["bias"] += 1.0  # each block now adds a bare mask of 0 and 2
+    x = model.apply(params, jnp.zeros((4, 8, 12, 3)), dropout_key=jax.random.key(0), blocks=True)["blocks"][-1]
+    assert set(np.unique(x)) == {0.0, 2.0, 4.0}
 
 
 def draws(jaxpr) -> int:
@@ -101,26 +120,82 @@ def draws(jaxpr) -> int:
     return sum(eqn.primitive.name == "random_bits" for eqn in jaxpr.eqns) + sum(map(draws, inner))
 
 
-def test_dropout_follows_the_positions_and_every_dense_layer_but_query_key_value():
-    model = small(dropout=0.5, scan=False, remat="none")
+@pytest.mark.parametrize(
+    ("options", "stem", "block"),
+    [
+        ({}, 0, 0),
+        ({"dropout": 0.5}, 1, 3),  # positions; out, dense1 and dense2
+        ({"dropout": 0.5, "axial": True, "pool": "gap"}, 1, 6),
+        ({"attention_dropout": 0.5}, 0, 1),
+        ({"stochastic_depth": 0.5}, 0, 2),
+        ({"stochastic_depth": 0.5, "parallel": True}, 0, 2),
+        ({"patch_dropout": 0.5}, 1, 0),
+    ],
+)
+def test_each_kind_of_dropout_draws_where_it_should_and_never_without_a_key(options, stem, block):
+    model = small(scan=False, remat="none", **options)
 
     def call(params, key):
-        return model.apply(params, jnp.zeros((1, 8, 12, 3)), dropout_key=key)
+        return model.apply(params, jnp.zeros((1, 8, 12, 3)), dropout_key=key)["logits"]
 
-    program = jax.make_jaxpr(call)(model.abstract_params, jax.random.key(0))
-    assert draws(program.jaxpr) == 1 + 3 * 2  # positions; then out, dense1 and dense2 of two layers
-
-
-def test_attention_agrees_with_jax():
-    query, key, value = jax.random.normal(jax.random.key(0), (3, 2, 5, 4, 8))
-    expected = jax.nn.dot_product_attention(query, key, value)
-    np.testing.assert_allclose(dot_product_attention(query, key, value), expected, rtol=1e-5, atol=1e-6)
+    with_key = jax.make_jaxpr(call)(model.abstract_params, jax.random.key(0))
+    assert draws(with_key.jaxpr) == stem + 2 * block
+    without = jax.make_jaxpr(lambda params: call(params, None))(model.abstract_params)
+    assert draws(without.jaxpr) == 0
 
 
-def test_attention_takes_its_softmax_in_float32():
-    # The logits are 258 and 257; bfloat16 knows 256 and 258, and would give other weights than sigmoid(1).
-    query = jnp.array([2.0, 2.0, 0.0, 0.0], jnp.bfloat16).reshape(1, 1, 1, 4)
-    key = jnp.array([[256.0, 2.0, 0.0, 0.0], [256.0, 1.0, 0.0, 0.0]], jnp.bfloat16).reshape(1, 2, 1, 4)
-    value = jnp.array([1.0, 0.0], jnp.bfloat16).reshape(1, 2, 1, 1)
-    weight = dot_product_attention(query, key, value)
-    assert float(weight.squeeze()) == pytest.approx(1 / (1 + np.exp(-1.0)), abs=0.01)
+# --- stochastic depth ---
+
+ATTENTION, MLP = 1.0, 10.0
+
+
+def bare_branches(batch: int, **options):
+    """What each block adds (layers, b, n), when its attention adds 1 and its MLP 10, dropped or not."""
+    sizes = {"width": 4, "heads": 1, "mlp_dim": 4, "depth": 4, "posemb": "none", "pool": "gap", "remat": "none"}
+    model = Model(ModelSettings("mu/1", **{**sizes, **options}), (2, 3), 1, 2)
+    params = zero_params(model)
+    for block in params["blocks"].values() if model.settings.axial else [params["blocks"]]:
+        block["attn"]["out"]["bias"] += ATTENTION
+        block["mlp"]["dense2"]["bias"] += MLP
+    apply = jax.jit(model.apply, static_argnames="blocks")
+
+    def added(key):
+        x = apply(params, jnp.zeros((batch, 2, 3, 1)), dropout_key=key, blocks=True)["blocks"]
+        x = np.asarray(jnp.stack(x), np.float64)
+        assert (x == x[..., :1]).all()
+        return np.diff(x[..., 0], axis=0, prepend=0.0)
+
+    return added
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_stochastic_depth_grows_linearly_and_keeps_the_mean(parallel):
+    batch, rates = 4000, np.array([0.0, 0.2, 0.4, 0.6])
+    added = bare_branches(batch, stochastic_depth=0.6, parallel=parallel)
+    found = added(jax.random.key(0))
+    assert (found == found[..., :1]).all()  # the whole image or nothing
+    for layer, rate in enumerate(rates):
+        mine = found[layer, :, 0] * (1.0 - rate)
+        outcomes = np.array([0.0, ATTENTION, MLP, ATTENTION + MLP])
+        nearest = outcomes[np.abs(mine[:, None] - outcomes).argmin(axis=1)]
+        np.testing.assert_allclose(mine, nearest, atol=1e-4)
+        deviation = np.sqrt(rate * (1 - rate) / batch)
+        for branch in (nearest % 10 == ATTENTION, nearest >= MLP):
+            assert abs(branch.mean() - (1.0 - rate)) <= 4 * deviation
+        both = ((nearest % 10 == ATTENTION) & (nearest >= MLP)).mean()
+        assert abs(both - (1.0 - rate) ** 2) <= 0.04  # the branches are dropped independently
+        np.testing.assert_array_equal(found[layer, nearest == 0.0], 0.0)  # x stays as it was
+        error = np.sqrt((ATTENTION**2 + MLP**2) * rate / (1 - rate) / batch)
+        assert abs(found[layer].mean() - (ATTENTION + MLP)) <= 4 * error + 1e-5
+
+
+def test_stochastic_depth_needs_a_key():
+    np.testing.assert_array_equal(bare_branches(8, stochastic_depth=0.6)(None), ATTENTION + MLP)
+
+
+def test_stochastic_depth_drops_branches_of_whole_images_in_axial_blocks_too():
+    added = bare_branches(64, stochastic_depth=0.6, axial=True)
+    found = added(jax.random.key(0))
+    np.testing.assert_allclose(found, np.broadcast_to(found[..., :1], found.shape), atol=1e-4)
+    assert len(np.unique(np.round(found[-1, :, 0] * 0.4))) > 4  # of 0, 1, 2, 10, 11, 12, 20, 21, 22
+    np.testing.assert_allclose(added(None), 2 * (ATTENTION + MLP), rtol=1e-6)

@@ -1,4 +1,4 @@
-"""The Vision Transformer against the paper's counts and an independent NumPy version of its equations."""
+"""The Vision Transformer against an independent NumPy version of its equations, and how it starts."""
 
 import subprocess
 import sys
@@ -8,131 +8,93 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.models import Model, ModelSettings, normalize
+from vit_jax.models import Model, ModelSettings
 from vit_jax.trees import named_leaves
 
-HEADS = 4
+from . import reference
+from .reference import PATCHES, forward_batch, random_images, random_params, small, zero_params
+
+LIKE_22B = {"parallel": True, "qk_norm": True, "qkv_bias": False, "norm": "rms"}
+
+OPTIONS = {
+    "token": {},
+    "gap": {"pool": "gap"},
+    "token, pre-logits": {"pre_logits": True},
+    "gap, registers": {"pool": "gap", "registers": 2},
+    "map, registers": {"pool": "map", "registers": 2},
+    "first, registers": {"pool": "first", "registers": 2},
+    "none, registers, pre-logits": {"pool": "none", "registers": 2, "pre_logits": True},
+    "22B": {"variant": "22B/4"},
+    "parallel map, layer scale": {**LIKE_22B, "pool": "map", "layer_scale": 0.5},
+    "layer scale": {"layer_scale": 0.5},
+    "query and key norm": {"qk_norm": True},
+    "exact GELU": {"gelu": "erf", "pool": "map"},
+    "axial": {"axial": True, "pool": "gap"},
+    "axial, 22B's norms": {"axial": True, "pool": "map", **LIKE_22B, "parallel": False, "layer_scale": 0.5},
+}
 
 
-def small(**options) -> Model:
-    shape = {"width": 16, "mlp_dim": 24, "depth": 2, "heads": HEADS}
-    return Model(ModelSettings("mu/4", **{**shape, **options}), (8, 12), 3, 7)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_features_are_those_of_the_papers_equations(name):
+    model = small(**OPTIONS[name])
+    params, images = random_params(model), random_images(model, 2)
+    expected = forward_batch(params, images, model.settings)
+    assert expected["logits"].std() > 0.1
+    features = model.apply(params, images)
+    np.testing.assert_allclose(features["tokens"], expected["tokens"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(features["pre_logits"], expected["pre_logits"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(features["logits"], expected["logits"], rtol=2e-5, atol=2e-5)
 
 
-def random_params(model: Model):
-    """Every parameter away from zero and from its initial value, so that each one matters."""
-    random = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: random.normal(0.1, 0.3, leaf.shape).astype(np.float32), model.abstract_params)
-
-
-def random_images(model: Model) -> np.ndarray:
-    return np.random.default_rng(1).uniform(-1, 1, (3, *model.image_size, model.channels)).astype(np.float32)
-
-
-# --- the equations of the paper in float64 NumPy ---
-
-
-def norm(x, p):
-    centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * p["scale"] + p["bias"]
-
-
-def dense(x, p):
-    return x @ p["kernel"] + p["bias"]
-
-
-def gelu(x):
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-
-
-def attention(x, p):
-    width = x.shape[-1]
-    per_head = width // HEADS
-    q, k, v = (
-        dense(x, {"kernel": p[n]["kernel"].reshape(width, width), "bias": p[n]["bias"].reshape(width)})
-        for n in ("query", "key", "value")
-    )
-    mixed = []
-    for head in range(HEADS):
-        part = slice(head * per_head, (head + 1) * per_head)
-        logits = q[..., part] @ k[..., part].swapaxes(-1, -2) / np.sqrt(per_head)
-        weights = np.exp(logits - logits.max(-1, keepdims=True))
-        mixed.append(weights / weights.sum(-1, keepdims=True) @ v[..., part])
-    out = {"kernel": p["out"]["kernel"].reshape(width, width), "bias": p["out"]["bias"]}
-    return dense(np.concatenate(mixed, axis=-1), out)
-
-
-def reference_logits(params, images, patch, pool):
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
-    rows, columns = images.shape[1] // patch, images.shape[2] // patch
-    kernel = params["embedding"]["kernel"].reshape(-1, params["embedding"]["kernel"].shape[-1])
-    tokens = [
-        images[:, r * patch : (r + 1) * patch, c * patch : (c + 1) * patch].reshape(len(images), -1) @ kernel
-        for r in range(rows)
-        for c in range(columns)
-    ]
-    x = np.stack(tokens, axis=1) + params["embedding"]["bias"]
-    if pool == "token":
-        x = np.concatenate([np.repeat(params["cls"], len(images), axis=0), x], axis=1)
-    x = x + params["pos_embedding"]
-    for layer in range(len(params["blocks"]["norm1"]["scale"])):
-        block = jax.tree.map(lambda leaf, layer=layer: leaf[layer], params["blocks"])
-        x = x + attention(norm(x, block["norm1"]), block["attn"])
-        x = x + dense(gelu(dense(norm(x, block["norm2"]), block["mlp"]["dense1"])), block["mlp"]["dense2"])
-    x = norm(x, params["norm"])
-    x = x[:, 0] if pool == "token" else x.mean(axis=1)
-    if "pre_logits" in params:
-        x = np.tanh(dense(x, params["pre_logits"]))
-    return dense(x, params["head"])
-
-
-@pytest.mark.parametrize("pool", ["token", "gap"])
-@pytest.mark.parametrize("pre_logits", [False, True])
-def test_logits_are_those_of_the_papers_equations(pool, pre_logits):
-    model = small(pool=pool, pre_logits=pre_logits)
-    params, images = random_params(model), random_images(model)
-    expected = reference_logits(params, images, 4, pool)
-    assert expected.std() > 0.1
-    np.testing.assert_allclose(jax.jit(model.apply)(params, images)["logits"], expected, rtol=2e-5, atol=2e-5)
-
-
-@pytest.mark.parametrize(
-    ("variant", "count", "with_pre_logits"),
-    [
-        ("Ti/16", 5_717_416, 5_754_472),
-        ("S/32", 22_878_952, 23_026_792),
-        ("S/16", 22_050_664, 22_198_504),
-        ("B/32", 88_224_232, 88_814_824),
-        ("B/16", 86_567_656, 87_158_248),
-        ("L/32", 306_535_400, 307_585_000),
-        ("L/16", 304_326_632, 305_376_232),
-        ("H/14", 632_045_800, 633_685_480),
-    ],
-)
-def test_parameter_counts_are_exact(variant, count, with_pre_logits):
-    assert Model(ModelSettings(variant), (224, 224), 3, 1000).parameter_count == count
-    assert Model(ModelSettings(variant, pre_logits=True), (224, 224), 3, 1000).parameter_count == with_pre_logits
-
-
-@pytest.mark.parametrize(("variant", "count"), [("S/16", 22_049_896), ("B/32", 88_222_696)])
-def test_parameter_counts_are_exact_without_a_class_token(variant, count):
-    assert Model(ModelSettings(variant, pool="gap"), (224, 224), 3, 1000).parameter_count == count
-
-
-@pytest.mark.parametrize(("pool", "tokens"), [("token", 7), ("gap", 6)])
-def test_features_have_the_documented_shapes(pool, tokens):
-    model = small(pool=pool, pre_logits=True)
-    features = jax.eval_shape(model.apply, model.abstract_params, jnp.zeros((3, 8, 12, 3)))
-    assert {name: feature.shape for name, feature in features.items()} == {
-        "stem": (3, 6, 16),
-        "tokens": (3, tokens, 16),
-        "pre_logits": (3, 16),
-        "logits": (3, 7),
+def test_parameters_of_a_22b_have_the_documented_names_and_shapes():
+    assert small("22B/4").shapes == {
+        "cls": (1, 1, 16),
+        "pos_embedding": (1, 7, 16),
+        "embedding/kernel": (4, 4, 3, 16),
+        "embedding/bias": (16,),
+        "blocks/norm1/scale": (2, 16),
+        **{f"blocks/attn/{name}/kernel": (2, 16, 4, 4) for name in ("query", "key", "value")},
+        **{f"blocks/attn/{name}_norm/scale": (2, 4) for name in ("query", "key")},
+        "blocks/attn/out/kernel": (2, 4, 4, 16),
+        "blocks/attn/out/bias": (2, 16),
+        "blocks/mlp/dense1/kernel": (2, 16, 24),
+        "blocks/mlp/dense1/bias": (2, 24),
+        "blocks/mlp/dense2/kernel": (2, 24, 16),
+        "blocks/mlp/dense2/bias": (2, 16),
+        "norm/scale": (16,),
+        "head/kernel": (16, 7),
+        "head/bias": (7,),
     }
 
 
-def test_a_fresh_model_starts_as_the_paper_says():
-    settings = ModelSettings("B/4", depth=2, width=96, mlp_dim=192, heads=4, pre_logits=True, head_bias=-10.0)
+def test_parameters_have_the_documented_names_and_shapes():
+    names = {"pre_logits/kernel": (16, 16), "pre_logits/bias": (16,), "registers": (1, 2, 16)}
+    names |= {"blocks/scale1": (2, 16), "blocks/scale2": (2, 16)}
+    for layer_norm in ("blocks/norm1", "blocks/norm2"):
+        names |= {f"{layer_norm}/scale": (2, 16), f"{layer_norm}/bias": (2, 16)}
+    for part in ("query", "key", "value"):
+        names |= {f"blocks/attn/{part}/kernel": (2, 16, 4, 4), f"blocks/attn/{part}/bias": (2, 4, 4)}
+    names |= {"blocks/attn/out/kernel": (2, 4, 4, 16), "blocks/attn/out/bias": (2, 16)}
+    names |= {"blocks/mlp/dense1/kernel": (2, 16, 24), "blocks/mlp/dense1/bias": (2, 24)}
+    names |= {"blocks/mlp/dense2/kernel": (2, 24, 16), "blocks/mlp/dense2/bias": (2, 16)}
+    names |= {"embedding/kernel": (4, 4, 3, 16), "embedding/bias": (16,), "norm/scale": (16,), "norm/bias": (16,)}
+    names |= {"cls": (1, 1, 16), "pos_embedding": (1, 7, 16), "head/kernel": (16, 7), "head/bias": (7,)}
+    model = small(registers=2, layer_scale=0.1, pre_logits=True)
+    assert model.shapes == names
+    axial = {}
+    for name, shape in names.items():
+        halves = [name.replace("blocks", f"blocks/{half}") for half in ("row", "column")]
+        axial |= dict.fromkeys(halves, shape)
+    del axial["cls"], axial["registers"]
+    axial["pos_embedding"] = (1, 6, 16)
+    assert small(axial=True, pool="gap", layer_scale=0.1, pre_logits=True).shapes == axial
+
+
+@pytest.mark.parametrize("pool", ["token", "gap"])
+def test_a_fresh_model_starts_as_the_paper_says(pool):
+    settings = ModelSettings(
+        "B/4", depth=2, width=96, mlp_dim=192, heads=4, pre_logits=True, head_bias=-10.0, pool=pool
+    )
     params = jax.jit(Model(settings, (32, 32), 3, 7).init)(jax.random.key(0))
     named = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
 
@@ -158,7 +120,16 @@ def test_a_fresh_model_starts_as_the_paper_says():
     np.testing.assert_array_equal(named.pop("head/bias"), -10.0)
     for name, values in named.items():  # head kernel, class token, all other biases, scales
         np.testing.assert_array_equal(values, 1.0 if name.endswith("scale") else 0.0, err_msg=name)
-    assert {"head/kernel", "cls", "blocks/attn/out/bias", "blocks/norm1/scale"} <= set(named)
+    assert {"head/kernel", "blocks/attn/out/bias", "blocks/norm1/scale"} <= set(named)
+    assert ("cls" in named) == (pool == "token")
+
+
+def test_registers_start_like_positions_and_layer_scale_at_its_setting():
+    model = small(registers=100, layer_scale=1e-4, width=64)
+    params = jax.jit(model.init)(jax.random.key(0))
+    assert float(params["registers"].std()) == pytest.approx(0.02, rel=0.05)
+    for name in ("scale1", "scale2"):
+        np.testing.assert_array_equal(params["blocks"][name], np.float32(1e-4))
 
 
 def test_initialisation_depends_on_the_key_alone():
@@ -169,10 +140,12 @@ def test_initialisation_depends_on_the_key_alone():
     assert (first["pos_embedding"] != other["pos_embedding"]).all()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("pool", ["token", "gap"])
-def test_parameters_are_float32_whatever_the_compute_dtype(dtype, pool):
-    params = small(dtype=dtype, pool=pool, pre_logits=True).abstract_params
+# --- dtypes ---
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_parameters_are_float32_also_when_bfloat16_computes(name):
+    params = small(**OPTIONS[name], dtype="bfloat16").abstract_params
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
 
 
@@ -200,22 +173,94 @@ def test_bfloat16_computes_the_same_in_half_the_bits():
         assert np.linalg.norm(leaf - expected) < 0.1 * np.linalg.norm(expected) + 1e-3, name
 
 
-def test_dropout_is_off_without_a_key_and_random_with_one():
-    plain, dropping = small(), small(dropout=0.4)
-    params, images = random_params(plain), random_images(plain)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {**LIKE_22B, "pool": "map", "registers": 2, "layer_scale": 0.5, "posemb": "learned_2d", "posemb_at": "shared"},
+        {"posemb": "relative", "posemb_at": "every_layer", "pool": "gap"},
+        {"axial": True, "pool": "gap", "posemb": "sincos_2d", "posemb_at": "every_layer"},
+    ],
+)
+def test_bfloat16_computes_nearly_the_same_with_options(options):
+    model = small(**options, dtype="bfloat16")
+    params, images = random_params(model), random_images(model)
+    found = jax.jit(model.apply, static_argnames="blocks")(params, images, blocks=True)
+    dtypes = {name: {leaf.dtype.name for leaf in jax.tree.leaves(feature)} for name, feature in found.items()}
+    assert dtypes == {name: {"float32" if name == "logits" else "bfloat16"} for name in found}
+    wanted = forward_batch(params, images, model.settings)["logits"]
+    assert np.linalg.norm(found["logits"] - wanted) < 0.03 * np.linalg.norm(wanted)
+
+
+def test_logits_are_not_rounded_to_the_compute_dtype():
+    model = Model(ModelSettings("mu/2", dtype="bfloat16", scan=False), (8, 8), 3, 10)
+    params = random_params(model)
+    params["head"]["kernel"] = jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
+    logits = jax.jit(model.apply)(params, jax.random.normal(jax.random.key(2), (4, 8, 8, 3)))["logits"]
+    assert (logits != logits.astype(jnp.bfloat16).astype(jnp.float32)).any()
+
+
+# --- randomness ---
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"dropout": 0.4}, {"attention_dropout": 0.4}, {"stochastic_depth": 0.6}, {"patch_dropout": 0.5}],
+    ids=lambda options: next(iter(options)),
+)
+def test_dropout_of_each_kind_is_off_without_a_key_and_random_with_one(options):
+    plain, dropping = small(), small(**options)
+    params, images = random_params(plain), random_images(plain, 2)
+    np.testing.assert_array_equal(dropping.apply(params, images)["logits"], plain.apply(params, images)["logits"])
+    images = random_images(plain, 16)
+    expected = forward_batch(params, images, plain.settings)["logits"]
     apply = jax.jit(dropping.apply)
-    expected = jax.jit(plain.apply)(params, images)["logits"]
-    np.testing.assert_array_equal(apply(params, images)["logits"], expected)
     one, same, two = (apply(params, images, dropout_key=jax.random.key(seed))["logits"] for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
-    assert (one != two).all()
-    assert (one != expected).all()
+    assert (one != two).any(axis=1).mean() > 0.5  # of the images: two draws may be alike
+    assert (np.abs(one - expected).max(axis=1) > 1e-3).mean() > 0.5
 
 
-def test_pixels_are_normalised_to_plus_minus_one():
-    pixels = jnp.array([0, 255, 51], jnp.uint8)
-    np.testing.assert_allclose(normalize(pixels), [-1.0, 1.0, -0.6], atol=1e-6)
-    assert normalize(pixels).dtype == jnp.float32
+@pytest.mark.parametrize(("rate", "kept"), [(0.5, 12), (0.3, 17), (0.99, 1)])
+def test_patch_dropout_keeps_its_share_in_order_and_all_tokens_in_front(rate, kept):
+    """With blocks that add nothing, their output is the sequence that is left."""
+    settings = ModelSettings(
+        "mu/1", width=8, heads=1, mlp_dim=8, posemb="none", registers=2, patch_dropout=rate, scan=False
+    )
+    model = Model(settings, (4, 6), 1, 2)
+    params = zero_params(model)
+    params["embedding"]["kernel"] += 1.0
+    params["cls"] -= 1.0
+    params["registers"] -= np.array([2.0, 3.0], np.float32)[:, None]
+    images = jnp.broadcast_to(jnp.arange(1.0, 25.0).reshape(4, 6, 1), (600, 4, 6, 1))  # a patch's token is its number
+    apply = jax.jit(model.apply, static_argnames="blocks")
+    x = apply(params, images, dropout_key=jax.random.key(0), blocks=True)["blocks"][-1]
+    assert x.shape == (600, 3 + kept, 8)
+    x = np.asarray(x[:, :, 0])
+    np.testing.assert_array_equal(x[:, :3], np.broadcast_to([-1.0, -2.0, -3.0], (600, 3)))
+    left = x[:, 3:]
+    assert (np.diff(left, axis=1) > 0).all()
+    assert set(np.unique(left)) == set(range(1, 25))
+    share = np.array([(left == patch).mean() * kept for patch in range(1, 25)])
+    np.testing.assert_allclose(share, kept / 24, atol=4 * np.sqrt(kept / 24 * (1 - kept / 24) / 600))
+
+
+@pytest.mark.parametrize("pool", ["gap", "map"])
+def test_patches_that_are_left_go_through_the_model_as_if_there_were_no_others(pool):
+    """Registers are not pooled, however many patches there are."""
+    model = small(pool=pool, registers=2, patch_dropout=0.5)
+    params, images = random_params(model), random_images(model, 2)
+    apply = jax.jit(model.apply, static_argnames="blocks")
+    features = apply(params, images, dropout_key=jax.random.key(0), blocks=True)
+    assert features["tokens"].shape == (2, 2 + PATCHES // 2, 16)
+    last = np.asarray(features["blocks"][-1], np.float64)
+    settings, float64 = model.settings, reference.in_float64(params)
+    for image in range(2):
+        tokens = reference.norm(last[image], float64["norm"])
+        expected = reference.pooled(tokens, float64, settings)
+        np.testing.assert_allclose(features["pre_logits"][image], expected, rtol=1e-5, atol=1e-5)
+
+
+# --- what the room needs ---
 
 
 @pytest.mark.slow
@@ -233,11 +278,3 @@ print(sorted(name for name in sys.modules if name.startswith("vit_jax.") and nam
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == str(["vit_jax.errors", "vit_jax.models", "vit_jax.rules", "vit_jax.trees"])
-
-
-def test_logits_are_not_rounded_to_the_compute_dtype():
-    model = Model(ModelSettings("mu/2", dtype="bfloat16"), (8, 8), 3, 10)
-    params = model.init(jax.random.key(0))
-    params["head"]["kernel"] = jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
-    logits = model.apply(params, jax.random.normal(jax.random.key(2), (4, 8, 8, 3)))["logits"]
-    assert (logits != logits.astype(jnp.bfloat16).astype(jnp.float32)).any()

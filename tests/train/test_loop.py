@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vit_jax import data
-from vit_jax.checkpoint import CHECKPOINTS, load_weights
+from vit_jax.checkpoint import CHECKPOINTS, load
 from vit_jax.data import SyntheticDataset
 from vit_jax.errors import Diverged, Stopped, UserError
 from vit_jax.train import METRICS_FILE, Reporter, loop, read_metrics, train
@@ -48,7 +48,7 @@ def test_a_run_writes_what_it_promises(tiny_run, tmp_path):
     assert result.evaluation == {k.removeprefix("eval/"): v for k, v in evaluations[-1].items() if k != "step"}
     assert [p.name for p in result.exported] == ["model.npz", "model.json"]
     np.testing.assert_array_equal(
-        load_weights(tmp_path / "w").params["pos_embedding"], load_weights(result.exported[0]).params["pos_embedding"]
+        load(tmp_path / "w").params["pos_embedding"], load(result.exported[0]).params["pos_embedding"]
     )
 
 
@@ -114,7 +114,7 @@ def test_divergence_stops_the_run_and_leaves_good_checkpoints_alone(tiny_run, tm
     with pytest.raises(Diverged, match=r"step 5 diverged: loss = nan.*checkpoint is step 3.*learning_rate"):
         train(tiny_run(), tmp_path / "w")
     assert _saved(tmp_path / "w") == [3]
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(load_weights(tmp_path / "w").params))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(load(tmp_path / "w").params))
     records = read_metrics(tmp_path / "w" / METRICS_FILE)
     assert records[-1]["step"] == 5
     assert records[-1]["loss"] == "nan"

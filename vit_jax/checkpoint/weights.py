@@ -1,23 +1,23 @@
-"""Weights for use: exporting a trained model, and loading what was trained or exported."""
+"""Loading weights: what was trained here, exported, or published by others."""
 
 import dataclasses
-import json
 import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
-import numpy as np
-
+from vit_jax.checkpoint.adapt import Report, adapt
+from vit_jax.checkpoint.archives import read_arrays, read_json
+from vit_jax.checkpoint.foreign import describe_foreign, own_params, read_foreign
 from vit_jax.checkpoint.metadata import Metadata
-from vit_jax.checkpoint.released import from_released, to_released
+from vit_jax.checkpoint.npz import npz_layout
+from vit_jax.checkpoint.published import find_published
+from vit_jax.checkpoint.remote import fetch
 from vit_jax.checkpoint.training import read_metadata, read_params
-from vit_jax.errors import UserError
+from vit_jax.errors import BadSetting, UserError
 from vit_jax.models import Params
 
 CHECKPOINTS = "checkpoints"
-EXPORT = "export/model.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,104 +29,116 @@ class Weights:
       metadata: what they belong to.
       source: the file or folder they came from.
       averaged: whether they are the average.
+      report: what became of each array.
+      layout: the format they had; empty for our own checkpoints and exports.
     """
 
     params: Params
     metadata: Metadata
     source: Path
     averaged: bool = False
+    report: Report = Report()
+    layout: str = ""
 
 
-def export_npz(params: Params, metadata: Metadata, path: Path) -> list[Path]:
-    """Writes `path` (released layout, float32) and beside it `<name>.json` with config and label names.
+def load(
+    path_or_name: str | os.PathLike,
+    step: int | None = None,
+    *,
+    image_size: tuple[int, int] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Weights:
+    """Loads weights of any format this knows, and says in `Weights.report` what became of each array.
 
-    Both are written under temporary names and renamed, so that no reader sees half a file.
-
-    Args:
-      params: arrays that this process can read whole.
-      metadata: written beside the weights.
-      path: ends in `.npz`.
-
-    Returns:
-      The two files.
-
-    Raises:
-      UserError: the name is wrong, or the file cannot be written.
-    """
-    path = Path(path)
-    if path.suffix != ".npz":
-        raise UserError(f"export file {str(path)!r} must end in .npz")
-    arrays = to_released(params)
-    description = json.dumps(metadata.to_json(), indent=1).encode()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
-        _atomically(path.with_suffix(".json"), lambda file: file.write(description))
-    except OSError as error:
-        raise UserError(f"export file {str(path)!r} cannot be written: {error.strerror}") from None
-    return [path, path.with_suffix(".json")]
-
-
-def _atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def load_weights(path: str | os.PathLike, step: int | None = None) -> Weights:
-    """Loads a workdir, one of its checkpoints, or an exported npz with its json.
+    Recognised by content: a workdir, one of its checkpoints (`w`, `w/checkpoints`, `w/checkpoints/500`), our exports
+    (`w/export/model.npz`), the npz files Google released for ViTs, hybrids and BiT ResNets in all their dialects,
+    safetensors files and folders of timm and Hugging Face. Pickles are never opened.
 
     Args:
-      path: `w`, `w/checkpoints`, `w/checkpoints/500` or `w/export/model.npz`.
+      path_or_name: a path; `https://...`, `gs://...` or `hf://owner/name`, which are downloaded once; or the name of a
+        published file such as `imagenet21k/ViT-B_16`, see `vit_jax models`.
       step: which save of a workdir; by default the newest.
+      image_size: (height, width) to adapt the model to; position embeddings are resized as the released code does. If
+        a file does not tell its own size, this is taken for it.
+      settings: of the model where a published file does not tell them, such as {"heads": 12}.
 
     Raises:
-      UserError: there is nothing to load, or it is damaged, truncated or of another model.
+      UserError: there is nothing to load, or it is damaged, incomplete or of an unknown kind.
     """
-    where = Path(path).expanduser()
-    if where.suffix == ".npz":
-        return _load_npz(where)
+    where = _located(path_or_name)
+    where = where / "model.npz" if (where / "model.npz").is_file() else where
+    if (folder := _save_of(where, step)) is not None:
+        weights = _load_save(folder)
+    elif step is not None:
+        raise BadSetting("step", step, f"{str(where)!r} is no workdir with checkpoints to choose from")
+    elif where.suffix == ".npz" and where.with_suffix(".json").is_file():
+        weights = _load_own(where)
+    else:
+        found = read_foreign(where, settings or {}, image_size=image_size)
+        report = Report(loaded=tuple(found.model.shapes), ignored=tuple(found.ignored))
+        weights = Weights(found.params, describe_foreign(found), where, report=report, layout=found.layout)
+    return weights if image_size is None else at_size(weights, image_size)
+
+
+def at_size(weights: Weights, image_size: tuple[int, int]) -> Weights:
+    """The same model for images of another (height, width)."""
+    about = weights.metadata
+    target = dataclasses.replace(about.model, image_size=image_size)
+    params, report = adapt(weights.params, about.model, target)
+    config = {**about.config, "data": {**about.config.get("data", {}), "image_size": list(image_size)}}
+    metadata = dataclasses.replace(about, model=target, config=config)
+    ignored = weights.report.ignored + report.ignored
+    report = dataclasses.replace(report, ignored=ignored)
+    return dataclasses.replace(weights, params=params, metadata=metadata, report=report)
+
+
+def _located(path_or_name: str | os.PathLike) -> Path:
+    """A path on this machine."""
+    text = os.fspath(path_or_name)
+    path = os.path.expanduser(text)
+    if os.path.exists(path):
+        return Path(path)
+    if "://" not in text:
+        published = find_published(text)
+        if published is None:
+            fix = "give a workdir, a checkpoint folder, a file, an address, or a name that `vit_jax models` lists"
+            raise UserError(f"checkpoint {text!r} does not exist: {fix}")
+        text = published.location
+    return fetch(text)
+
+
+def _save_of(where: Path, step: int | None) -> Path | None:
+    """The folder of a save of ours; None if `where` is something else.
+
+    Raises:
+      UserError: it is a workdir without saves, or without that step.
+    """
     if not where.is_dir():
-        raise UserError(f"checkpoint {str(path)!r} does not exist: give a workdir, a checkpoint folder or an .npz file")
+        return None
     if (where / "metadata").is_dir():
-        return _load_save(where)
+        return where if step is None else None
     folder = where / CHECKPOINTS if (where / CHECKPOINTS).is_dir() else where
     steps = sorted(int(d.name) for d in folder.iterdir() if d.name.isdecimal() and (d / "metadata").is_dir())
     if not steps:
-        raise UserError(f"{str(path)!r} holds no complete checkpoint yet: train it first, or name another")
+        if any(folder.glob("*.safetensors*")):
+            return None
+        raise UserError(f"{str(where)!r} holds no complete checkpoint yet: train it first, or name another")
     if step is not None and step not in steps:
-        raise UserError(f"{str(path)!r} has no checkpoint of step {step}; it has {steps}")
-    return _load_save(folder / str(steps[-1] if step is None else step))
+        raise UserError(f"{str(where)!r} has no checkpoint of step {step}; it has {steps}")
+    return folder / str(steps[-1] if step is None else step)
 
 
 def _load_save(directory: Path) -> Weights:
-    found = read_metadata(directory)
-    metadata = Metadata.from_json(found, f"checkpoint {directory}")
+    metadata = Metadata.from_json(read_metadata(directory), f"checkpoint {directory}")
     item = "ema" if (directory / "ema").is_dir() else "params"
     params = read_params(directory, item, metadata.model.abstract_params)
-    return Weights(params, metadata, directory, averaged=item == "ema")
+    report = Report(loaded=tuple(metadata.model.shapes))
+    return Weights(params, metadata, directory, averaged=item == "ema", report=report)
 
 
-def _load_npz(path: Path) -> Weights:
+def _load_own(path: Path) -> Weights:
+    """An export of ours: the arrays must be exactly those of the model that the json describes."""
     beside = path.with_suffix(".json")
-    try:
-        found = json.loads(beside.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{str(path)!r} has no description {beside.name} beside it, or does not exist") from None
-    except ValueError as error:
-        raise UserError(f"{str(beside)!r} is not JSON ({error})") from None
-    metadata = Metadata.from_json(found, str(beside))
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except Exception as error:  # NumPy and zipfile raise many kinds for a damaged archive, none of them ours
-        raise UserError(f"{str(path)!r} is missing, truncated or no npz archive ({error})") from None
-    return Weights(from_released(arrays, metadata.model, str(path)), metadata, path)
+    metadata = Metadata.from_json(read_json(beside), str(beside))
+    params = own_params(read_arrays(path), npz_layout(metadata.model), metadata.model, str(path))
+    return Weights(params, metadata, path, report=Report(loaded=tuple(metadata.model.shapes)))

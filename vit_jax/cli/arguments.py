@@ -23,6 +23,12 @@ exit status:
 """
 
 
+CHECKPOINT_HELP = """\
+a workdir, one of its checkpoints, an export, a .npz that Google released for ViT, hybrid or BiT, a timm or Hugging Face
+.safetensors or folder, an https://, gs:// or hf:// address of one, or a name that `vit_jax models` lists; what such a
+file does not say can be given as --config.model.<key>=<value>, for example heads"""
+
+
 class _Parser(argparse.ArgumentParser):
     """Complains in one line, without the usage."""
 
@@ -42,11 +48,26 @@ def parser(verb: str, description: str, epilog: str = "") -> argparse.ArgumentPa
 
 
 def add_checkpoint(arguments: argparse.ArgumentParser) -> None:
-    """`--checkpoint` and `--step`."""
-    arguments.add_argument(
-        "--checkpoint", required=True, metavar="PATH", help="a workdir, one of its checkpoints, or an exported .npz"
-    )
+    """`--checkpoint`, `--step` and `--image_size`."""
+    arguments.add_argument("--checkpoint", required=True, metavar="PATH", help=CHECKPOINT_HELP)
     arguments.add_argument("--step", type=int, help="which checkpoint of the workdir (default: the newest)")
+    arguments.add_argument(
+        "--image_size",
+        type=_height_width,
+        metavar="N[,M]",
+        help="run the model at this size (or height,width); position embeddings are resized",
+    )
+
+
+def _height_width(text: str) -> tuple[int, int]:
+    """`384` or `256,512` -> (height, width)."""
+    try:
+        sides = [int(part) for part in text.split(",")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels or height,width")
+    return sides[0], sides[-1]
 
 
 def add_distributed(arguments: argparse.ArgumentParser) -> None:

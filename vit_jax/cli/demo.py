@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     began = time.monotonic()
 
     from vit_jax import data
-    from vit_jax.checkpoint import load_weights
+    from vit_jax.checkpoint import load
     from vit_jax.config_files import load_settings
     from vit_jax.evaluate import predict
     from vit_jax.inspect import draw_learning_curve
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     result = train(settings, workdir)
     curve = draw_learning_curve(read_metrics(workdir / METRICS_FILE), workdir / "learning_curve.png", "ViT on digits")
     pictures = _write_pictures(workdir / "pictures")
-    weights = load_weights(result.exported[0])
+    weights = load(result.exported[0])
     predictions = predict(weights, data.decode_files([str(p) for p in pictures], settings.data), top=2)
     _say_predictions(pictures, predictions)
     _say_scores(result.evaluation["accuracy"])

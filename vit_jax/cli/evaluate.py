@@ -34,13 +34,12 @@ def main(argv: Sequence[str]) -> int:
     flags, overrides = arguments.parse(parser, argv)
 
     from vit_jax import parallel
-    from vit_jax.checkpoint import load_weights
-    from vit_jax.cli.weights import settings_of
+    from vit_jax.cli.weights import open_weights, settings_of
     from vit_jax.train import open_split
 
     parallel.start(flags.distributed)
     with parallel.together():
-        weights = load_weights(flags.checkpoint, flags.step)
+        weights, overrides = open_weights(flags, overrides)
         settings = settings_of(weights, overrides)
         split = flags.split or settings.evaluate.split or settings.data.train_split
         dataset = open_split(settings, split, "--split")

@@ -23,12 +23,11 @@ def main(argv: Sequence[str]) -> int:
     if flags.top < 1:
         parser.error(f"--top={flags.top}: must be at least 1")
 
-    from vit_jax.checkpoint import load_weights
-    from vit_jax.cli.weights import settings_of
+    from vit_jax.cli.weights import open_weights, settings_of
     from vit_jax.data import decode_files
     from vit_jax.evaluate import predict
 
-    weights = load_weights(flags.checkpoint, flags.step)
+    weights, overrides = open_weights(flags, overrides)
     images = decode_files(flags.images, settings_of(weights, overrides).data)
     for path, predictions in zip(flags.images, predict(weights, images, flags.top), strict=True):
         if flags.json:

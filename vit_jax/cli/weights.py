@@ -1,15 +1,64 @@
 """What the verbs that take `--checkpoint` have in common."""
 
+import argparse
+import dataclasses
+import sys
 from collections.abc import Sequence
+from typing import Any
 
-from vit_jax.checkpoint import Weights
+from vit_jax.checkpoint import Weights, load
 from vit_jax.config_files import override
 from vit_jax.errors import UserError
+from vit_jax.models import Model
 from vit_jax.settings import build, complete, to_dict
 from vit_jax.train import RunSettings
 
 _MAY_CHANGE = ("config.data.", "config.mesh.", "config.evaluate.")
 _FIXED = ("config.data.image_size", "config.data.channels")
+_MODEL = "config.model."
+
+
+def open_weights(flags: argparse.Namespace, overrides: Sequence[str]) -> tuple[Weights, list[str]]:
+    """(the weights of `--checkpoint`, the overrides that are not of the model).
+
+    What became of the arrays of a foreign or resized file is said on standard error.
+
+    Raises:
+      UserError: they cannot be loaded, or the model of a checkpoint of ours is to be changed.
+    """
+    of_model = [text for text in overrides if _key(text).startswith(_MODEL)]
+    weights = load(flags.checkpoint, flags.step, image_size=flags.image_size, settings=_model_settings(of_model))
+    if of_model and not weights.layout:
+        raise UserError(f"{of_model[0]}: the checkpoint says what its model is")
+    if weights.layout or weights.report.resized:
+        model = weights.metadata.model
+        size = f"{model.image_size[0]}x{model.image_size[1]} px"
+        kind = f"{weights.layout}: " if weights.layout else ""
+        print(f"{kind}{model.settings.variant}{_overrides(model)}, {size}, {model.classes:,} classes", file=sys.stderr)
+        print(*(f"  {line}" for line in weights.report.lines()), sep="\n", file=sys.stderr)
+    return weights, [text for text in overrides if text not in of_model]
+
+
+def _overrides(model: Model) -> str:
+    """The model settings that are not as the variant's name says."""
+    changed = [
+        f"{field.name}={getattr(model.settings, field.name)}"
+        for field in dataclasses.fields(model.settings)
+        if field.name != "variant" and getattr(model.settings, field.name) != field.default
+    ]
+    return f" ({', '.join(changed)})" if changed else ""
+
+
+def _key(text: str) -> str:
+    return text.removeprefix("--").removeprefix("no").partition("=")[0]
+
+
+def _model_settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings that `--config.model.<key>=<value>` name, with their types."""
+    from ml_collections import ConfigDict
+
+    config = override(complete(ConfigDict(), RunSettings), overrides)
+    return {key: config.model[key] for key in (_key(text).removeprefix(_MODEL) for text in overrides)}
 
 
 def settings_of(weights: Weights, overrides: Sequence[str] = ()) -> RunSettings:
@@ -21,7 +70,7 @@ def settings_of(weights: Weights, overrides: Sequence[str] = ()) -> RunSettings:
     from ml_collections import ConfigDict
 
     for text in overrides:
-        key = text.removeprefix("--").removeprefix("no").partition("=")[0]
+        key = _key(text)
         if not key.startswith(_MAY_CHANGE) or key in _FIXED:
             raise UserError(f"{text}: the checkpoint fixes it; {', '.join(_MAY_CHANGE)}* can be changed")
     trained = build(RunSettings, weights.metadata.config)

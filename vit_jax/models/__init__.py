@@ -1,8 +1,21 @@
 """Images -> named features -> logits. Knows nothing of data, meshes or files; needs jax, flax and numpy only."""
 
-from vit_jax.models.layers import Constrain
+from vit_jax.models.layers import Constrain, unconstrained
 from vit_jax.models.model import Model, Params, normalize
 from vit_jax.models.settings import ModelSettings
-from vit_jax.models.variants import ENCODERS, EncoderShape, parse_variant
+from vit_jax.models.variants import ENCODERS, RESNETS, EncoderShape, TrunkShape, Variant, parse_variant
 
-__all__ = ["ENCODERS", "Constrain", "EncoderShape", "Model", "ModelSettings", "Params", "normalize", "parse_variant"]
+__all__ = [
+    "ENCODERS",
+    "RESNETS",
+    "Constrain",
+    "EncoderShape",
+    "Model",
+    "ModelSettings",
+    "Params",
+    "TrunkShape",
+    "Variant",
+    "normalize",
+    "parse_variant",
+    "unconstrained",
+]

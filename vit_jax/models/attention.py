@@ -1,4 +1,4 @@
-"""Multi-head self-attention (paper, appendix A)."""
+"""Multi-head attention (paper, appendix A) with the options of its successors."""
 
 from typing import Any
 
@@ -6,35 +6,84 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vit_jax.models.layers import TOKENS, XAVIER_UNIFORM, Constrain
-
-HEADS = ("batch", "tokens", "heads", "head_dim")
+from vit_jax.models.kernels import HEADS, attend, attention_weights
+from vit_jax.models.layers import TOKENS, XAVIER_UNIFORM, Constrain, make_norm
+from vit_jax.models.settings import ModelSettings
+from vit_jax.models.variants import EncoderShape
 
 
 class Attention(nnx.Module):
-    """softmax(q k^T / sqrt(head_dim)) v with an output projection; biases on all four.
+    """softmax(q k^T / sqrt(head_dim)) v with an output projection.
 
     Kernels: query, key, value (embed, heads, head_dim); out (heads, head_dim, embed).
     """
 
-    def __init__(self, width: int, heads: int, dtype: jnp.dtype, rngs: nnx.Rngs):
-        split = (heads, width // heads)
+    def __init__(self, shape: EncoderShape, settings: ModelSettings, rngs: nnx.Rngs):
+        split = (shape.heads, shape.width // shape.heads)
+        dtype = jnp.dtype(settings.dtype)
         options: dict[str, Any] = {"kernel_init": XAVIER_UNIFORM, "dtype": dtype, "rngs": rngs}
-        self.query = nnx.LinearGeneral(width, split, **options)
-        self.key = nnx.LinearGeneral(width, split, **options)
-        self.value = nnx.LinearGeneral(width, split, **options)
-        self.out = nnx.LinearGeneral(split, width, axis=(-2, -1), **options)
+        self.query = nnx.LinearGeneral(shape.width, split, use_bias=shape.qkv_bias, **options)
+        self.key = nnx.LinearGeneral(shape.width, split, use_bias=shape.qkv_bias, **options)
+        self.value = nnx.LinearGeneral(shape.width, split, use_bias=shape.qkv_bias, **options)
+        self.out = nnx.LinearGeneral(split, shape.width, axis=(-2, -1), **options)
+        self.normed = shape.qk_norm
+        if shape.qk_norm:
+            self.query_norm = make_norm(shape.norm, split[1], dtype, rngs, settings.norm_epsilon)
+            self.key_norm = make_norm(shape.norm, split[1], dtype, rngs, settings.norm_epsilon)
+        self.kernel, self.dropout_rate = settings.attention, settings.attention_dropout
 
-    def __call__(self, x: jax.Array, constrain: Constrain) -> jax.Array:
-        """(b, n, d) -> (b, n, d)."""
-        query, key, value = (constrain(project(x), HEADS) for project in (self.query, self.key, self.value))
-        mixed = dot_product_attention(query, key, value)
-        return constrain(self.out(constrain(mixed, HEADS)), TOKENS)
+    def __call__(
+        self,
+        x: jax.Array,
+        key: jax.Array | None,
+        constrain: Constrain,
+        *,
+        probe: jax.Array | None = None,
+        offsets: jax.Array | None = None,
+        weights: bool = False,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """(b, n, d) -> (b, q, d) and, on request, the weights (b, k, q, n) in float32, before dropout.
+
+        Args:
+          x: tokens.
+          key: of the dropout of attention weights; None in evaluation.
+          constrain: shards activations.
+          probe: (b, q, d), what queries are made from in place of `x`.
+          offsets: (2n - 1, e), keys for the offsets 1 - n to n - 1 between query and key (paper, appendix D.4).
+          weights: whether to return the attention weights; the kernel is then the plain one.
+        """
+        query = constrain(self.query(x if probe is None else probe), HEADS)
+        keys, value = constrain(self.key(x), HEADS), constrain(self.value(x), HEADS)
+        if self.normed:
+            query, keys = self.query_norm(query), self.key_norm(keys)
+        bias = None if offsets is None else relative_logits(query, offsets)
+        found = attention_weights(query, keys, bias) if weights else None
+        mixed = attend(
+            query,
+            keys,
+            value,
+            kind="plain" if weights else self.kernel,
+            bias=bias,
+            dropout_rate=0.0 if key is None else self.dropout_rate,
+            dropout_key=key,
+            constrain=constrain,
+        )
+        return constrain(self.out(constrain(mixed, HEADS)), TOKENS), found
 
 
-def dot_product_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """softmax(q k^T / sqrt(e)) v over (b, n, k, e) arrays; logits and softmax in float32."""
-    scale = query.shape[-1] ** -0.5
-    logits = jnp.einsum("bqke,bnke->bkqn", query * scale, key, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-    return jnp.einsum("bkqn,bnke->bqke", weights, value)
+def relative_logits(query: jax.Array, offsets: jax.Array) -> jax.Array:
+    """What relative position embeddings add to the attention logits: q_i . r_(i-j) / sqrt(e).
+
+    Args:
+      query: (b, n, k, e).
+      offsets: (2n - 1, e); row n - 1 + i - j belongs to query i and key j, the same for all heads.
+
+    Returns:
+      (b, k, n, n) in float32.
+    """
+    n, e = query.shape[1], query.shape[-1]
+    scores = jnp.einsum(
+        "bqke,re->bkqr", query * e**-0.5, offsets.astype(query.dtype), preferred_element_type=jnp.float32
+    )
+    rows = n - 1 + jnp.arange(n)[:, None] - jnp.arange(n)[None, :]
+    return jnp.take_along_axis(scores, rows[None, None], axis=-1)

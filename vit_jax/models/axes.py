@@ -1,23 +1,38 @@
 """The logical name of every dimension of every parameter, by the parameter's path name."""
 
+import re
+
 from vit_jax.rules import assign
 
-# First match wins; a leading layer axis is added for the stacked `blocks/`.
+_ATTENTION = r"(?:.*/)?(?:attn|map_head/attn)"
+_MLP = r"(?:.*/)?mlp"
+
+# First match wins; `layers` is put in front of those that are stacked.
 AXES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (r"trunk/.*kernel", ("kernel_height", "kernel_width", "conv_in", "conv_out")),
+    (r"trunk/.*(scale|bias)", ("norm",)),
     (r"embedding/kernel", ("patch", "patch", "channels", "embed")),
-    (r"cls|pos_embedding", ("one", "tokens", "embed")),
-    (r"blocks/attn/(query|key|value)/kernel", ("layers", "embed", "heads", "head_dim")),
-    (r"blocks/attn/(query|key|value)/bias", ("layers", "heads", "head_dim")),
-    (r"blocks/attn/out/kernel", ("layers", "heads", "head_dim", "embed")),
-    (r"blocks/mlp/dense1/kernel", ("layers", "embed", "mlp")),
-    (r"blocks/mlp/dense1/bias", ("layers", "mlp")),
-    (r"blocks/mlp/dense2/kernel", ("layers", "mlp", "embed")),
-    (r"blocks/(norm1|norm2|attn/out|mlp/dense2)/(scale|bias)", ("layers", "norm")),
+    (r"cls|registers|(positions/)?pos_embedding|map_head/probe", ("one", "tokens", "embed")),
+    (r"(positions/)?pos_embedding_[xy]", ("tokens", "embed")),
+    (r"(positions/)?relative_embedding", ("tokens", "head_dim")),
+    (rf"{_ATTENTION}/(query|key|value)/kernel", ("embed", "heads", "head_dim")),
+    (rf"{_ATTENTION}/(query|key|value)/bias", ("heads", "head_dim")),
+    (rf"{_ATTENTION}/out/kernel", ("heads", "head_dim", "embed")),
+    (rf"{_ATTENTION}/(query|key)_norm/(scale|bias)", ("norm",)),
+    (rf"{_MLP}/dense1/kernel", ("embed", "mlp")),
+    (rf"{_MLP}/dense1/bias", ("mlp",)),
+    (rf"{_MLP}/dense2/kernel", ("mlp", "embed")),
+    (rf"({_MLP}/dense2|{_ATTENTION}/out)/bias", ("norm",)),
+    (r"blocks/.*(norm1|norm2)/(scale|bias)", ("norm",)),
+    (r"blocks/.*(scale1|scale2)", ("norm",)),
     (r"pre_logits/kernel", ("embed", "embed_out")),
     (r"head/kernel", ("embed", "classes")),
     (r"head/bias", ("classes",)),
-    (r"(embedding|norm|pre_logits)/(scale|bias)", ("norm",)),
+    (r"(embedding|norm|pre_logits|map_head/norm)/(scale|bias)", ("norm",)),
 )
+
+# Parameters with a leading layer axis.
+STACKED = re.compile(r"blocks/.*|positions/.*|trunk/block\d+/units/.*")
 
 
 def logical_axes(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[str, ...]]:
@@ -31,6 +46,7 @@ def logical_axes(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[str, ...
       ValueError: a rule whose number of names is not the number of dimensions (a bug in the table).
     """
     named = assign(list(shapes), AXES, "logical axes")
+    named = {name: ("layers", *axes) if STACKED.fullmatch(name) else axes for name, axes in named.items()}
     for name, axes in named.items():
         if len(axes) != len(shapes[name]):
             raise ValueError(f"{name} has shape {shapes[name]} but axes {axes}")

@@ -4,27 +4,75 @@ Axis vocabulary: batch b, height h, width w, channels c, tokens n, embed d, head
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-
-# Called on activations with their logical axis names; the parallel room supplies one that shards.
-Constrain = Callable[[jax.Array, tuple[str, ...]], jax.Array]
 
 TOKENS = ("batch", "tokens", "embed")
 
 # Module-level, so that two models built alike have equal static parts (closures compare by identity).
 LECUN_NORMAL = nnx.initializers.lecun_normal()
 XAVIER_UNIFORM = nnx.initializers.xavier_uniform()
-POSITION_INIT = nnx.initializers.normal(stddev=0.02)
+ZEROS = nnx.initializers.zeros_init()
 
 
-def unconstrained(x: jax.Array, names: tuple[str, ...]) -> jax.Array:
-    """The `Constrain` of a single device: leaves `x` alone, checks the names' number."""
-    if x.ndim != len(names):
-        raise ValueError(f"{names} does not name the {x.ndim} axes of shape {x.shape}")
-    return x
+class Constrain(Protocol):
+    """How activations lie on devices, by the logical names of their axes; the parallel room supplies one for a mesh."""
+
+    @property
+    def platform(self) -> str:
+        """`cpu`, `gpu` or `tpu`: what the program will run on."""
+
+    def __call__(self, x: jax.Array, names: tuple[str, ...]) -> jax.Array:
+        """`x`, with the axes of these names split over devices."""
+
+    def per_device(
+        self,
+        function: Callable[..., jax.Array],
+        names_in: tuple[tuple[str, ...], ...],
+        names_out: tuple[str, ...],
+    ) -> Callable[..., jax.Array]:
+        """`function`, run on each device's part of its arguments: for kernels that XLA cannot split.
+
+        Args:
+          function: arrays to an array; must treat the axes that are split independently.
+          names_in: axis names of each argument; an argument's axis may have size 1 where another's is split.
+          names_out: axis names of the result; an axis named like one of an argument is as long as that.
+        """
+
+
+class SingleDevice:
+    """The `Constrain` of a single device: leaves everything alone, checks the names' number."""
+
+    @property
+    def platform(self) -> str:
+        """Of JAX's default device."""
+        return jax.default_backend()
+
+    def __call__(self, x: jax.Array, names: tuple[str, ...]) -> jax.Array:
+        """`x` itself."""
+        if x.ndim != len(names):
+            raise ValueError(f"{names} does not name the {x.ndim} axes of shape {x.shape}")
+        return x
+
+    def per_device(
+        self,
+        function: Callable[..., jax.Array],
+        names_in: tuple[tuple[str, ...], ...],
+        names_out: tuple[str, ...],
+    ) -> Callable[..., jax.Array]:
+        """`function`, its arguments and result checked like any activation."""
+
+        def run(*arrays: jax.Array) -> jax.Array:
+            checked = [self(x, names) for x, names in zip(arrays, names_in, strict=True)]
+            return self(function(*checked), names_out)
+
+        return run
+
+
+unconstrained: Constrain = SingleDevice()
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
@@ -40,9 +88,45 @@ def split_key(key: jax.Array | None, number: int) -> list[jax.Array | None]:
     return [None] * number if key is None else list(jax.random.split(key, number))
 
 
-def layer_norm(width: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """LayerNorm of the released models: epsilon 1e-6, statistics in float32 by two passes."""
-    return nnx.LayerNorm(width, epsilon=1e-6, dtype=dtype, use_fast_variance=False, rngs=rngs)
+def drop_path(branch: jax.Array, rate: jax.Array | float, key: jax.Array | None, per_image: int = 1) -> jax.Array:
+    """Stochastic depth: zeroes a whole residual branch of an image with probability `rate`, rescales the others.
+
+    Args:
+      branch: (b, ...).
+      rate: below 1; may be traced, since it differs by layer.
+      key: None in evaluation.
+      per_image: consecutive rows of the batch that are one image's.
+    """
+    if key is None:
+        return branch
+    keep = jnp.repeat(jax.random.bernoulli(key, 1.0 - rate, (branch.shape[0] // per_image,)), per_image)
+    keep = keep.reshape(-1, *(1,) * (branch.ndim - 1))
+    return jnp.where(keep, branch / jnp.asarray(1.0 - rate, branch.dtype), jnp.zeros_like(branch))
+
+
+def make_norm(
+    kind: str, size: int, dtype: jnp.dtype, rngs: nnx.Rngs, epsilon: float = 1e-6
+) -> nnx.LayerNorm | nnx.RMSNorm:
+    """The norm over the last axis; statistics in float32 by two passes.
+
+    Args:
+      kind: `layer`, or `rms`: without centring and bias.
+      size: of the last axis.
+      dtype: of the result; parameters are float32.
+      rngs: unused, norms start at the identity.
+      epsilon: added to the variance.
+    """
+    make = {"layer": nnx.LayerNorm, "rms": nnx.RMSNorm}[kind]
+    return make(size, epsilon=epsilon, dtype=dtype, use_fast_variance=False, rngs=rngs)
+
+
+def make_head(width: int, classes: int, bias: float, rngs: nnx.Rngs) -> nnx.Linear:
+    """The classifier: a zero kernel and a constant bias.
+
+    It computes in float32 whatever the compute dtype: bfloat16 logits tie, and losses and ranks feel it.
+    """
+    bias_init = nnx.initializers.constant(bias)
+    return nnx.Linear(width, classes, kernel_init=ZEROS, bias_init=bias_init, dtype=jnp.float32, rngs=rngs)
 
 
 class PatchEmbed(nnx.Module):
@@ -58,10 +142,15 @@ class PatchEmbed(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((width,), jnp.float32))
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """(b, h, w, c) -> (b, h/patch * w/patch, d), patches in raster order."""
+        """(b, h, w, c) -> (b, h//patch * w//patch, d), patches in raster order.
+
+        Rows and columns beyond the last whole patch are not seen, as in the released models (384 px with patches of
+        14: the last 6).
+        """
         kernel = self.kernel[...].astype(self.dtype)
         p, _, c, d = kernel.shape
         b, h, w, _ = images.shape
-        cut = images.astype(self.dtype).reshape(b, h // p, p, w // p, p, c).transpose(0, 1, 3, 2, 4, 5)
+        whole = images[:, : h // p * p, : w // p * p].astype(self.dtype)
+        cut = whole.reshape(b, h // p, p, w // p, p, c).transpose(0, 1, 3, 2, 4, 5)
         patches = cut.reshape(b, (h // p) * (w // p), p * p * c)
         return patches @ kernel.reshape(p * p * c, d) + self.bias[...].astype(self.dtype)

@@ -11,7 +11,9 @@ from flax import nnx
 
 from vit_jax.errors import BadSetting
 from vit_jax.models.axes import logical_axes
+from vit_jax.models.bit import ResNet
 from vit_jax.models.layers import Constrain, unconstrained
+from vit_jax.models.resnet import trunk_grid, trunk_stride
 from vit_jax.models.settings import ModelSettings
 from vit_jax.models.vit import ViT
 from vit_jax.trees import named_leaves
@@ -36,16 +38,51 @@ class Model:
     classes: int
 
     def __post_init__(self) -> None:
-        patch = self.settings.patch
-        if any(side < 1 or side % patch for side in self.image_size):
-            near = sorted({max(patch, side // patch * patch + d) for side in self.image_size for d in (0, patch)})
-            fix = f"is not divisible by the patch size {patch} of variant {self.settings.variant}; {near} would be"
+        if min(self.image_size) < 1:
+            raise BadSetting("image_size", self.image_size, "must be at least 1 x 1")
+        if min(self.grid) < 1:
+            fix = f"holds no whole patch of variant {self.settings.variant}, which takes {self.stride} pixels a side"
             raise BadSetting("image_size", self.image_size, fix)
-        if self.classes < 1:
-            raise BadSetting("classes", self.classes, "must be at least 1")
+        if self.classes < 0:
+            raise BadSetting("classes", self.classes, "must be at least 1, or 0 for a model without classifier")
 
-    def _module(self, key: jax.Array) -> ViT:
-        return ViT(self.settings, self.image_size, self.channels, self.classes, nnx.Rngs(params=key))
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(height, width) of the patches, or of a ResNet's output."""
+        height, width = self.image_size
+        if self.settings.resolved.trunk:
+            height, width = trunk_grid(self.settings.resolved.trunk, self.image_size)
+        patch = self.settings.resolved.patch
+        return height // patch, width // patch
+
+    @property
+    def unseen_pixels(self) -> tuple[int, int]:
+        """Rows at the bottom and columns at the right of an image that no patch covers.
+
+        A ViT never sees them. In a hybrid they still count in the trunk's norms.
+        """
+        if self.settings.resolved.trunk and self.settings.resolved.patch == 1:
+            return 0, 0
+        height, width = ((side - cells * self.stride) for side, cells in zip(self.image_size, self.grid, strict=True))
+        return max(0, height), max(0, width)
+
+    @property
+    def stride(self) -> int:
+        """Pixels a side for one patch, or for one position of a ResNet's output."""
+        trunk = self.settings.resolved.trunk
+        return self.settings.resolved.patch * (trunk_stride(trunk) if trunk else 1)
+
+    @property
+    def tokens(self) -> int:
+        """Sequence length: patches, class token and registers; the positions of a ResNet's output."""
+        extra = self.settings.registers + (self.settings.pooling == "token")
+        return self.grid[0] * self.grid[1] + extra
+
+    def _module(self, key: jax.Array) -> ViT | ResNet:
+        rngs = nnx.Rngs(params=key)
+        if self.settings.resolved.encoder is None:
+            return ResNet(self.settings, self.channels, self.classes, rngs)
+        return ViT(self.settings, self.grid, self.channels, self.classes, rngs)
 
     def init(self, key: jax.Array) -> Params:
         """Fresh float32 parameters as nested dicts. Pure: run it under `jit` with `out_shardings`."""
@@ -82,20 +119,41 @@ class Model:
         *,
         dropout_key: jax.Array | None = None,
         constrain: Constrain = unconstrained,
-    ) -> dict[str, jax.Array]:
+        blocks: bool = False,
+        attention: bool = False,
+    ) -> dict[str, Any]:
         """Runs the model.
 
         Args:
           params: from `init` or a checkpoint.
           images: (b, h, w, c) floats in [-1, 1], see `normalize`.
-          dropout_key: turns dropout on; leave it out in evaluation.
+          dropout_key: turns on dropout of all kinds; leave it out in evaluation.
           constrain: called on activations with their logical names.
+          blocks: also return what every block puts out.
+          attention: also return attention weights; attention then takes the plain path.
 
         Returns:
-          `stem` (b, n, d) patch embeddings; `tokens` (b, n, d) after the final norm; `pre_logits` (b, d); `logits`
-          (b, classes) in float32.
+          `stem`: (b, n, d) patch embeddings; a ResNet's root output (b, h, w, c).
+          `tokens`: (b, n, d) after the final norm: class token, registers, patches in raster order.
+          `pre_logits`: (b, d), what the classifier reads; (b, patches, d) with pool `none`.
+          `logits`: (b, classes) in float32, unless the model has no classes; (b, patches, classes) with pool `none`.
+          `blocks`: a tuple with the (b, n, d) output of each encoder block, or the (b, h, w, c) output of each unit.
+          `trunk`: with `blocks`, a hybrid's root output and the output of each unit of its trunk.
+          `attention`: a tuple with the (b, k, n, n) float32 weights of each encoder block.
+
+        Raises:
+          BadSetting: attention weights of a model that has none, or whose blocks are axial.
+          ValueError: images of another shape than the model's; only ResNets take any size.
         """
-        return nnx.merge(self._graph, params)(images, dropout_key, constrain)
+        wanted = (*self.image_size, self.channels)
+        any_size = self.settings.resolved.encoder is None
+        if images.shape[3 if any_size else 1 :] != wanted[2 if any_size else 0 :] or images.ndim != 4:
+            raise ValueError(f"images of shape {images.shape}; the model takes (b, {', '.join(map(str, wanted))})")
+        if attention and (self.settings.resolved.encoder is None or self.settings.axial):
+            raise BadSetting("attention", attention, f"{self.settings.variant} has no attention over all tokens")
+        # NumPy's promotion rules would turn bfloat16 activations back into float32.
+        module = nnx.merge(self._graph, jax.tree.map(jnp.asarray, params))
+        return module(jnp.asarray(images), dropout_key, constrain, blocks=blocks, attention=attention)
 
 
 def normalize(images: jax.Array) -> jax.Array:

@@ -1,7 +1,8 @@
 """Logical axis names -> mesh axes: shardings of parameters, optimizer state, batches and activations."""
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -11,9 +12,10 @@ from vit_jax.parallel.settings import BATCH_AXES
 from vit_jax.trees import like, named_leaves
 
 # One table for parameters and activations alike. `embed` is split over fsdp in parameters only: in activations
-# the batch already is.
+# the batch already is. Weight standardisation sums over all but `conv_out`, so that is what a convolution splits.
 PARAMETER_RULES: Mapping[str, str] = {
     "embed": "fsdp",
+    "conv_out": "fsdp",
     "mlp": "tensor",
     "heads": "tensor",
     "classes": "tensor",
@@ -86,14 +88,58 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def constrain_on(mesh: Mesh) -> Callable[[jax.Array, tuple[str, ...]], jax.Array]:
+@dataclasses.dataclass(frozen=True)
+class ActivationSharding:
+    """The `constrain` argument of `Model.apply` for a mesh: splits activations by the names of their axes.
+
+    An axis that the mesh does not divide stays whole.
+    """
+
+    mesh: Mesh
+
+    @property
+    def platform(self) -> str:
+        """`cpu`, `gpu` or `tpu`; also of devices that are only described to an ahead-of-time compiler."""
+        return self.mesh.devices.flat[0].platform
+
+    def _spec(self, sizes: Iterable[int], names: tuple[str, ...]) -> PartitionSpec:
+        pairs = zip(names, sizes, strict=True)
+        return PartitionSpec(*(_fitting(ACTIVATION_RULES.get(name), size, self.mesh) for name, size in pairs))
+
+    def __call__(self, x: jax.Array, names: tuple[str, ...]) -> jax.Array:
+        """`x`, constrained to lie on the mesh as the activation rules say."""
+        return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, self._spec(x.shape, names)))
+
+    def per_device(
+        self,
+        function: Callable[..., jax.Array],
+        names_in: tuple[tuple[str, ...], ...],
+        names_out: tuple[str, ...],
+    ) -> Callable[..., jax.Array]:
+        """`function`, run on each device's part of its arguments.
+
+        Args:
+          function: arrays to an array; must treat the axes that are split independently.
+          names_in: axis names of each argument; an argument's axis may have size 1 where another's is split.
+          names_out: axis names of the result; an axis named like one of an argument is as long as that.
+        """
+
+        def run(*arrays: jax.Array) -> jax.Array:
+            sizes: dict[str, int] = {}
+            for x, names in zip(arrays, names_in, strict=True):
+                for name, size in zip(names, x.shape, strict=True):
+                    sizes[name] = max(size, sizes.get(name, 1))
+            specs = tuple(self._spec(x.shape, names) for x, names in zip(arrays, names_in, strict=True))
+            out = self._spec([sizes.get(name, 1) for name in names_out], names_out)
+            # Kernels do not say along which mesh axes their results vary, so that cannot be checked.
+            return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)(*arrays)
+
+        return run
+
+
+def constrain_on(mesh: Mesh) -> ActivationSharding:
     """The `constrain` argument of `Model.apply` for this mesh."""
-
-    def constrain(x: jax.Array, names: tuple[str, ...]) -> jax.Array:
-        axes = [_fitting(ACTIVATION_RULES.get(name), size, mesh) for name, size in zip(names, x.shape, strict=True)]
-        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*axes)))
-
-    return constrain
+    return ActivationSharding(mesh)
 
 
 def bytes_per_device(abstract: Any) -> tuple[int, int]:

@@ -73,8 +73,9 @@ class Plan:
         epochs = self.steps.total * settings.train.batch_size / self.train_data.size
         lines = [
             f"devices   {parallel.describe_mesh(self.mesh)}",
-            f"model     ViT-{settings.model.variant}, {model.parameter_count:,} parameters, "
+            f"model     {settings.model.variant}, {model.parameter_count:,} parameters, "
             f"{model.image_size[0]}x{model.image_size[1]} px, {settings.model.dtype}",
+            *_unseen(model),
             f"state     {local / 2**20:,.1f} MiB per device{shared}",
             f"data      {settings.data.name} [{settings.data.train_split}], {self.train_data.size:,} images, "
             f"{model.classes} classes",
@@ -136,11 +137,26 @@ def open_split(settings: RunSettings, split: str, field: str) -> Dataset:
 
 
 def make_model(settings: RunSettings, classes: int) -> Model:
-    """The configured model for this number of classes."""
+    """The configured model for this number of classes.
+
+    Raises:
+      BadSetting: it does not fit the images, or cannot classify.
+    """
+    if settings.model.pooling == "none":
+        fix = "gives logits to every token; classification needs token, gap, map or first"
+        raise BadSetting("config.model.pool", settings.model.pool, fix)
     try:
         return Model(settings.model, settings.data.height_width, settings.data.channels, classes)
     except BadSetting as error:
         raise error.below("config.data") from None
+
+
+def _unseen(model: Model) -> list[str]:
+    """A line if the patches do not cover the images."""
+    rows, columns = model.unseen_pixels
+    if not rows and not columns:
+        return []
+    return [f"note      {rows} rows and {columns} columns of every image lie beyond the last whole patch, unseen"]
 
 
 def _durations(settings: RunSettings, examples: int) -> tuple[Steps, optax.Schedule]:

@@ -1,0 +1,89 @@
+"""Identical layers stacked along a leading axis: how they are made, and how they are run one after another."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Layer = TypeVar("Layer", bound=nnx.Module)
+Carry = TypeVar("Carry")
+Inputs = TypeVar("Inputs")
+Out = TypeVar("Out")
+
+
+def _convolutions(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive is jax.lax.conv_general_dilated_p
+
+
+# What forward keeps for backward; "none" in `run` keeps everything.
+REMAT_POLICIES: dict[str, Callable[..., Any]] = {
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable, _convolutions
+    ),
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def stacked(make: Callable[[nnx.Rngs], Layer], depth: int, rngs: nnx.Rngs) -> Layer:
+    """`depth` modules as one module whose arrays have a leading layer axis.
+
+    Args:
+      make: builds one layer.
+      depth: the number of layers.
+      rngs: split, so that every layer has random values of its own.
+    """
+    return nnx.split_rngs(splits=depth)(nnx.vmap(make, in_axes=0, out_axes=0))(rngs)
+
+
+def rematerialized(call: Callable[..., Out], remat: str, *, prevent_cse: bool = True) -> Callable[..., Out]:
+    """`call` that recomputes in backward what `remat` says (`none`, `dots` or `full`, see `ModelSettings`).
+
+    Args:
+      call: a function of pytrees of arrays.
+      remat: `none` returns `call` itself.
+      prevent_cse: keeps XLA from merging the two computations; not needed within a scan (see `jax.checkpoint`).
+    """
+    if remat == "none":
+        return call
+    return jax.checkpoint(call, policy=REMAT_POLICIES[remat], prevent_cse=prevent_cse)
+
+
+def run(
+    body: Callable[[Carry, Inputs], tuple[Carry, Out]],
+    carry: Carry,
+    layers: Inputs,
+    depth: int,
+    *,
+    scan: bool,
+    remat: str,
+) -> tuple[Carry, Out]:
+    """Applies `body` to the layers in order, like `jax.lax.scan`.
+
+    Args:
+      body: (carry, layer) -> (carry, out); the new carry has the old one's shapes and dtypes.
+      carry: what the first layer gets.
+      layers: a pytree of arrays with a leading layer axis: the module from `stacked` and what else differs by layer,
+        such as random keys.
+      depth: the number of layers, at least 1.
+      scan: loop in the compiled program; otherwise unrolled, same numbers.
+      remat: what backward recomputes of each layer, see `rematerialized`.
+
+    Returns:
+      The last carry, and the layers' outs stacked along a leading axis (None where a body gives None).
+
+    Raises:
+      ValueError: an array of `layers` whose leading axis is not `depth`.
+    """
+    lengths = {leaf.shape[0] for leaf in jax.tree.leaves(layers)}
+    if lengths - {depth}:
+        raise ValueError(f"the layers are stacked {sorted(lengths)} deep, not {depth}")
+    body = rematerialized(body, remat, prevent_cse=not scan)
+    if scan:
+        return jax.lax.scan(body, carry, layers, length=depth)
+    outs = []
+    for i in range(depth):
+        carry, out = body(carry, jax.tree.map(lambda leaf, i=i: leaf[i], layers))
+        outs.append(out)
+    return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *outs)

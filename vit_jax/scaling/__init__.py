@@ -1,0 +1,5 @@
+"""Configs -> cost: FLOPs counted from the traced program, nothing is computed."""
+
+from vit_jax.scaling.flops import count_flops, forward_flops, training_flops
+
+__all__ = ["count_flops", "forward_flops", "training_flops"]
