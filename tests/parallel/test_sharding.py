@@ -71,7 +71,9 @@ def test_a_dimension_that_does_not_divide_stays_whole():
 
 def _lowered(plan):
     objective = supervised(plan.model, "softmax", 0.0)
-    step = make_train_step(objective, plan.optimizer, plan.schedule, plan.state, plan.mesh, seed=0, ema_decay=0.9)
+    step = make_train_step(
+        objective, plan.optimizer, plan.schedule, plan.state, plan.mesh, plan.multipliers, seed=0, ema_decay=0.9
+    )
     size = plan.settings.train.batch_size
     sharding = parallel.batch_sharding(plan.mesh)
     shapes = {"image": ((size, 8, 8, 3), "uint8"), "label": ((size,), "int32")}

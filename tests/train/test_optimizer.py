@@ -3,14 +3,18 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from vit_jax.errors import UserError
 from vit_jax.train import make_optimizer
 from vit_jax.train.optimizer import apply_update
 from vit_jax.train.settings import OptimizerSettings
+from vit_jax.trees import named_leaves, nested
 
 RATE = 0.1
+NAMES = ["cls", "head/bias", "head/kernel"]
+SAME = dict.fromkeys(NAMES, np.float32(1))
 
 
 @pytest.fixture
@@ -24,12 +28,12 @@ def _as_float32(tree):
 
 
 def _run(settings, params, gradients):
-    optimizer = make_optimizer(settings, ["cls", "head/bias", "head/kernel"])
+    optimizer = make_optimizer(settings, NAMES)
     params = _as_float32(params)
     state = optimizer.init(params)
     for gradient in gradients:
         update, state = optimizer.update(_as_float32(gradient), state, params)
-        params = apply_update(params, update, jnp.float32(RATE))
+        params = apply_update(params, update, jnp.float32(RATE), SAME)
     return params, state
 
 
@@ -109,3 +113,57 @@ def test_state_is_addressed_by_name(tree):
 def test_a_parameter_without_a_decay_rule_is_named():
     with pytest.raises(UserError, match=r"weight_decay_rules.*'cls'"):
         make_optimizer(OptimizerSettings(weight_decay_rules=((".*/kernel", 1.0),)), ["cls"])
+
+
+def test_lion_moves_by_the_sign_of_its_momentum(tree):
+    gradients = _gradients(tree, 3)
+    found, _ = _run(OptimizerSettings(name="lion", beta1=0.9, beta2=0.99), tree, gradients)
+    p, m = tree["cls"], 0.0
+    for g in (g["cls"] for g in gradients):
+        p = p - RATE * np.sign(0.9 * m + 0.1 * g)
+        m = 0.99 * m + 0.01 * g
+    _expect(found["cls"], p)
+
+
+def test_adafactor_factors_large_matrices():
+    """One step: the first second moment is the outer product of row and column means over their mean, times 1."""
+    random = np.random.default_rng(0)
+    gradient = random.normal(size=(40, 48))
+    params = {"head": {"kernel": np.zeros((40, 48))}}
+    optimizer = make_optimizer(OptimizerSettings(name="adafactor", beta1=0.9), ["head/kernel"])
+    state = optimizer.init(_as_float32(params))
+    update, _ = optimizer.update(_as_float32({"head": {"kernel": gradient}}), state, _as_float32(params))
+    square = gradient**2
+    second = np.outer(square.mean(1), square.mean(0)) / square.mean()
+    _expect(update["head"]["kernel"], 0.1 * gradient / np.sqrt(second))
+    shapes = {leaf.shape for leaf in jax.tree.leaves(state["factored"])}
+    assert {(40,), (48,)} <= shapes
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "matrix"),
+    [
+        ("blocks/attn/query/kernel", (2, 6, 2, 3), (6, 6)),
+        ("blocks/attn/out/kernel", (2, 2, 3, 6), (6, 6)),
+        ("blocks/mlp/dense1/kernel", (2, 6, 24), (6, 24)),
+        ("embedding/kernel", (2, 2, 3, 8), (12, 8)),
+    ],
+)
+def test_muon_makes_each_layers_matrix_nearly_orthogonal(name, shape, matrix):
+    gradient = nested({name: np.random.default_rng(0).normal(size=shape)})
+    optimizer = make_optimizer(OptimizerSettings(name="muon", momentum=0.95), [name])
+    state = optimizer.init(_as_float32(gradient))
+    update, _ = optimizer.update(_as_float32(gradient), state, _as_float32(gradient))
+    layers = np.asarray(named_leaves(update)[name]).reshape(-1, *matrix)
+    for layer, given in zip(layers, named_leaves(gradient)[name].reshape(-1, *matrix), strict=True):
+        values = np.linalg.svd(layer, compute_uv=False) / (0.2 * np.sqrt(max(matrix)))
+        assert ((values > 0.5) & (values < 1.3)).all()  # what five Newton-Schulz steps promise
+        assert (layer * given).sum() > 0  # an update goes along the gradient, the step subtracts it
+
+
+def test_muon_leaves_the_head_and_vectors_to_adam_with_nesterov_momentum(tree):
+    gradients = _gradients(tree, 1)
+    found, _ = _run(OptimizerSettings(name="muon"), tree, gradients)
+    nadam = optax.scale_by_adam(0.9, 0.999, nesterov=True)
+    update, _ = nadam.update(gradients[0], nadam.init(gradients[0]))
+    _expect(found, jax.tree.map(lambda p, u: p - RATE * u, tree, update))

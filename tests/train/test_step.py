@@ -28,7 +28,9 @@ def _step(plan, mesh=None, **changes):
     train = plan.settings.train
     options = {"seed": 0, "micro_batches": train.micro_batches, "ema_decay": train.ema_decay, **changes}
     objective = supervised(plan.model, train.loss, train.label_smoothing)
-    return make_train_step(objective, plan.optimizer, plan.schedule, plan.state, mesh or plan.mesh, **options)
+    return make_train_step(
+        objective, plan.optimizer, plan.schedule, plan.state, mesh or plan.mesh, plan.multipliers, **options
+    )
 
 
 def _batches(plan, number):

@@ -7,12 +7,10 @@ import jax
 import numpy as np
 
 from vit_jax.checkpoint.positions import resize_grid
+from vit_jax.checkpoint.settings import HEADS, METHODS
 from vit_jax.errors import BadSetting, UserError
 from vit_jax.models import Model, Params
 from vit_jax.trees import named_leaves, nested
-
-HEADS = ("keep", "reset", "resize")
-METHODS = ("bilinear", "bicubic")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,10 @@ import dataclasses
 from vit_jax.durations import Duration
 from vit_jax.errors import BadSetting
 
+# What may become of a classifier, and how position embeddings are resized, when weights are adapted.
+HEADS = ("keep", "reset", "resize")
+METHODS = ("bilinear", "bicubic")
+
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointSettings:

@@ -41,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
         if parallel.is_main():
             print(json.dumps(to_dict(settings), indent=1))
             print("\n".join(plan.describe()), file=sys.stderr)
+        with parallel.together():
+            plan.initial()
         return 0
     result = train(settings, flags.workdir, distributed=distributed, accept_config_change=flags.accept_config_change)
     if parallel.is_main():

@@ -1,5 +1,6 @@
 """Images -> named features -> logits. Knows nothing of data, meshes or files; needs jax, flax and numpy only."""
 
+from vit_jax.models.axes import STACKED
 from vit_jax.models.layers import Constrain, unconstrained
 from vit_jax.models.model import Model, Params, normalize
 from vit_jax.models.settings import ModelSettings
@@ -8,6 +9,7 @@ from vit_jax.models.variants import ENCODERS, RESNETS, EncoderShape, TrunkShape,
 __all__ = [
     "ENCODERS",
     "RESNETS",
+    "STACKED",
     "Constrain",
     "EncoderShape",
     "Model",

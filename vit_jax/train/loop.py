@@ -16,7 +16,7 @@ from vit_jax.train.preflight import Plan, preflight
 from vit_jax.train.profiling import Profiler, traces
 from vit_jax.train.progress import Clock, Reporter
 from vit_jax.train.settings import RunSettings
-from vit_jax.train.state import State, create_state
+from vit_jax.train.state import State, create_state, state_from
 from vit_jax.train.step import TrainStep, make_train_step
 from vit_jax.train.stopping import StopSignal
 from vit_jax.train.workdir import check_same_run, check_shared, claim
@@ -102,7 +102,7 @@ def _start_state(
     """The newest checkpoint, or a fresh state."""
     latest = checkpoints.latest()
     if latest is None:
-        return create_state(plan.model, plan.optimizer, plan.state, plan.settings.seed), 0
+        return _first_state(plan, reporter), 0
     with parallel.together():
         if not accept_change:
             check_same_run(
@@ -112,6 +112,18 @@ def _start_state(
             )
     reporter.say(f"resuming from step {latest} of {checkpoints.directory}")
     return checkpoints.restore(plan.state, plan.metadata(latest), latest), latest
+
+
+def _first_state(plan: Plan, reporter: Reporter) -> State:
+    """Fresh values, or those of `config.init`."""
+    with parallel.together():
+        initial = plan.initial()
+    if initial is None:
+        return create_state(plan.model, plan.optimizer, plan.state, plan.settings.seed)
+    params, report = initial
+    for line in (f"init      {plan.settings.init.checkpoint}", *(f"          {line}" for line in report.lines())):
+        reporter.say(line)
+    return state_from(params, plan.optimizer, plan.state)
 
 
 def _prepare(
@@ -207,6 +219,7 @@ def _train_step(plan: Plan) -> TrainStep:
         plan.schedule,
         plan.state,
         plan.mesh,
+        plan.multipliers,
         seed=plan.settings.seed,
         micro_batches=train.micro_batches,
         ema_decay=train.ema_decay,

@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
+from vit_jax.models import STACKED
 from vit_jax.rules import assign
+from vit_jax.train.multipliers import Multipliers, scaled
 from vit_jax.train.settings import OptimizerSettings
 from vit_jax.trees import like, named_leaves
 
@@ -22,16 +25,55 @@ def make_optimizer(settings: OptimizerSettings, names: list[str]) -> optax.Gradi
     chain = []
     if settings.clip_norm:
         chain.append(("clip", optax.clip_by_global_norm(settings.clip_norm)))
-    dtype = jnp.dtype(settings.mu_dtype)
-    if settings.name == "sgd":
-        chain.append(("momentum", optax.trace(settings.momentum, accumulator_dtype=dtype)))
-    else:
-        chain.append(("adam", optax.scale_by_adam(settings.beta1, settings.beta2, settings.eps, mu_dtype=dtype)))
+    chain += _preconditioner(settings)
     multipliers = assign(names, settings.weight_decay_rules, "config.optimizer.weight_decay_rules")
     for value in sorted(set(multipliers.values()) - {0.0}):
         if settings.weight_decay:
             chain.append((f"decay_{value:g}", _decay(settings.weight_decay * value, multipliers, value)))
     return optax.named_chain(*chain)
+
+
+def _preconditioner(settings: OptimizerSettings) -> list[tuple[str, optax.GradientTransformation]]:
+    """The part of the chain that gives an optimizer its name."""
+    dtype = jnp.dtype(settings.mu_dtype)
+    match settings.name:
+        case "sgd":
+            return [("momentum", optax.trace(settings.momentum, accumulator_dtype=dtype))]
+        case "lion":
+            return [("lion", optax.scale_by_lion(settings.beta1, settings.beta2, mu_dtype=dtype))]
+        case "adafactor":
+            factored = optax.scale_by_factored_rms(min_dim_size_to_factor=32)
+            return [("factored", factored), ("momentum", optax.ema(settings.beta1, False, dtype))]
+        case "muon":
+            return [("muon", _muon(settings))]
+        case _:
+            return [("adam", optax.scale_by_adam(settings.beta1, settings.beta2, settings.eps, mu_dtype=dtype))]
+
+
+def _muon(settings: OptimizerSettings) -> optax.GradientTransformation:
+    """Muon for kernels of hidden layers, Adam for the rest, as its author advises."""
+
+    def axes(params: optax.Params) -> optax.Params:
+        return like(params, {name: _matrix(name, leaf.ndim) for name, leaf in named_leaves(params).items()})
+
+    return optax.contrib.muon(
+        learning_rate=-1.0,  # optax's learning rates descend; ours comes later
+        beta=settings.momentum,
+        mu_dtype=jnp.dtype(settings.mu_dtype),
+        adam_b1=settings.beta1,
+        adam_b2=settings.beta2,
+        muon_weight_dimension_numbers=axes,
+        consistent_rms=0.2,  # updates of about the size of Adam's, so that one learning rate suits both
+    )
+
+
+def _matrix(name: str, ndim: int) -> optax.contrib.MuonDimensionNumbers | None:
+    """Which axes of a kernel are inputs and which outputs (a layer axis is neither); None for what Adam updates."""
+    if not name.endswith("/kernel") or name.startswith("head/"):
+        return None
+    first = 1 if STACKED.fullmatch(name) else 0
+    outputs = 2 if name.rpartition("/")[0].endswith(("query", "key", "value")) else 1
+    return optax.contrib.MuonDimensionNumbers(tuple(range(first, ndim - outputs)), tuple(range(ndim - outputs, ndim)))
 
 
 def _decay(weight: float, multipliers: dict[str, float], value: float) -> optax.GradientTransformation:
@@ -41,6 +83,8 @@ def _decay(weight: float, multipliers: dict[str, float], value: float) -> optax.
     return optax.add_decayed_weights(weight, mask)
 
 
-def apply_update(params: optax.Params, update: optax.Updates, learning_rate: jax.Array) -> optax.Params:
-    """params - learning_rate * update."""
-    return jax.tree.map(lambda p, u: p - (learning_rate * u).astype(p.dtype), params, update)
+def apply_update(
+    params: optax.Params, update: optax.Updates, learning_rate: jax.Array, multipliers: Multipliers
+) -> optax.Params:
+    """params - learning_rate * multiplier * update."""
+    return jax.tree.map(lambda p, u: p - u.astype(p.dtype), params, scaled(update, learning_rate, multipliers))

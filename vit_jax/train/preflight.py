@@ -1,18 +1,21 @@
 """Everything a run needs, checked before anything expensive: devices, data, splits, shapes, durations, rules."""
 
 import dataclasses
+import math
 
 import optax
 from jax.sharding import Mesh
 
 from vit_jax import data, parallel
-from vit_jax.checkpoint import Metadata
+from vit_jax.checkpoint import Metadata, Report
 from vit_jax.data import Dataset
 from vit_jax.durations import Duration
 from vit_jax.errors import BadSetting
-from vit_jax.models import Model
+from vit_jax.models import Model, Params
 from vit_jax.rules import assign, describe
 from vit_jax.settings import to_dict
+from vit_jax.train.initial import initial_params
+from vit_jax.train.multipliers import Multipliers, frozen, learning_rate_multipliers
 from vit_jax.train.optimizer import make_optimizer
 from vit_jax.train.schedule import make_schedule
 from vit_jax.train.settings import RunSettings
@@ -40,6 +43,7 @@ class Plan:
     eval_data: Dataset | None
     model: Model
     optimizer: optax.GradientTransformation
+    multipliers: Multipliers
     schedule: optax.Schedule
     steps: Steps
     state: State
@@ -83,7 +87,21 @@ class Plan:
         ]
         if settings.optimizer.weight_decay:
             lines.append(f"decay     {settings.optimizer.weight_decay:g} x: {describe(decay)}")
+        unchanging = frozen(self.multipliers)
+        if unchanging:
+            size = sum(math.prod(model.shapes[name]) for name in unchanging)
+            lines.append(f"frozen    {len(unchanging)} parameters, {size:,} of {model.parameter_count:,} numbers")
         return lines
+
+    def initial(self) -> tuple[Params, Report] | None:
+        """The weights that `config.init` names, on the host; None for fresh values.
+
+        Raises:
+          BadSetting, UserError: they cannot be loaded, or do not fit the model.
+        """
+        if not self.settings.init.checkpoint:
+            return None
+        return initial_params(self.settings.init, self.model, self.train_data.label_names, self.settings.seed)
 
 
 def preflight(settings: RunSettings) -> Plan:
@@ -100,8 +118,9 @@ def preflight(settings: RunSettings) -> Plan:
     model = make_model(settings, len(train_data.label_names))
     steps, schedule = _durations(settings, train_data.size)
     optimizer = make_optimizer(settings.optimizer, list(model.shapes))
+    multipliers = learning_rate_multipliers(settings.optimizer, model)
     state = abstract_state(model, optimizer, mesh, ema=settings.train.ema_decay > 0)
-    return Plan(settings, mesh, train_data, eval_data, model, optimizer, schedule, steps, state)
+    return Plan(settings, mesh, train_data, eval_data, model, optimizer, multipliers, schedule, steps, state)
 
 
 def _mesh(settings: RunSettings) -> Mesh:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from vit_jax.checkpoint.settings import CheckpointSettings
+from vit_jax.checkpoint.settings import HEADS, METHODS, CheckpointSettings
 from vit_jax.data import DataSettings
 from vit_jax.durations import Duration
 from vit_jax.errors import BadSetting
@@ -11,7 +11,7 @@ from vit_jax.models import ModelSettings
 from vit_jax.parallel import MeshSettings
 
 LOSSES = ("softmax", "sigmoid")
-OPTIMIZERS = ("adam", "adamw", "sgd")
+OPTIMIZERS = ("adam", "adamw", "sgd", "adafactor", "lion", "muon")
 SCHEDULES = ("constant", "linear", "cosine", "rsqrt")
 
 # Kernels are decayed; biases, norms, the class token and position embeddings are not.
@@ -52,6 +52,29 @@ class TrainSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class InitSettings:
+    """What the parameters start from.
+
+    Attributes:
+      checkpoint: a workdir, export, published npz, timm or Hugging Face file: whatever `vit_jax.checkpoint.load` reads;
+        empty for fresh values.
+      step: which save of a workdir; by default the newest.
+      head: the classifier: `reset` to zeros, `keep` it, or `resize` it: classes of the same name keep their weights.
+      posemb: position embeddings for another image size: `bilinear` (the paper) or `bicubic`.
+    """
+
+    checkpoint: str = ""
+    step: int | None = None
+    head: str = "reset"
+    posemb: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        for field, accepted in (("head", HEADS), ("posemb", METHODS)):
+            if getattr(self, field) not in accepted:
+                raise BadSetting(field, getattr(self, field), f"must be one of {', '.join(accepted)}")
+
+
+@dataclasses.dataclass(frozen=True)
 class OptimizerSettings:
     """One update: clip the gradient by global norm, precondition, add decay, scale by the schedule.
 
@@ -59,15 +82,21 @@ class OptimizerSettings:
     `p -= lr * (update + weight_decay * multiplier * p)`.
 
     Attributes:
-      name: `adam`, `adamw` (adam with weight decay) or `sgd`.
-      beta1: decay of Adam's first moment.
-      beta2: decay of Adam's second moment.
+      name: `adam`, `adamw` (adam with weight decay), `sgd`, `adafactor` (factored second moments, arXiv 1804.04235, as
+        "Scaling Vision Transformers" uses it: with momentum, without relative steps), `lion` (arXiv 2302.06675) or
+        `muon` (for kernels; the classifier and what is no kernel take Adam with Nesterov momentum).
+      beta1: decay of the first moment: Adam, Lion, and the momentum of Adafactor.
+      beta2: decay of the second moment: Adam, Lion.
       eps: Adam's.
-      mu_dtype: of the first moment (Adam) or momentum (SGD): `float32` or `bfloat16`.
-      momentum: SGD's.
+      mu_dtype: of the first moment or momentum: `float32` or `bfloat16`.
+      momentum: SGD's and Muon's.
       weight_decay: see above.
       weight_decay_rules: (pattern, multiplier) of the decay, first match wins, every parameter must match.
       clip_norm: largest global norm of the gradient; 0 does not clip.
+      learning_rate_rules: (pattern, multiplier) of the learning rate, likewise; 0 freezes: no update, no decay, and no
+        gradient is computed.
+      layer_decay: further multiplier for each layer below the classifier (BEiT, arXiv 2106.08254); 1 for none. The
+        stem, and a hybrid's trunk, are the lowest layer; a ResNet's stages are its layers.
     """
 
     name: str = "adamw"
@@ -79,6 +108,8 @@ class OptimizerSettings:
     weight_decay: float = 0.0
     weight_decay_rules: tuple[tuple[str, float], ...] = DECAY_KERNELS
     clip_norm: float = 0.0
+    learning_rate_rules: tuple[tuple[str, float], ...] = ((r".*", 1.0),)
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         if self.name not in OPTIMIZERS:
@@ -93,6 +124,10 @@ class OptimizerSettings:
         for field in ("weight_decay", "clip_norm"):
             if getattr(self, field) < 0:
                 raise BadSetting(field, getattr(self, field), "must not be negative")
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise BadSetting("layer_decay", self.layer_decay, "must be above 0 and at most 1")
+        if any(value < 0 for _, value in self.learning_rate_rules):
+            raise BadSetting("learning_rate_rules", self.learning_rate_rules, "multipliers must not be negative")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +190,7 @@ class RunSettings:
     Attributes:
       seed: of initialisation, data order, augmentation and dropout.
       model: what is trained.
+      init: what it starts from.
       data: on what.
       mesh: on which devices, laid out how.
       train: batch, length, loss.
@@ -167,6 +203,7 @@ class RunSettings:
 
     seed: int = 0
     model: ModelSettings = ModelSettings()
+    init: InitSettings = InitSettings()
     data: DataSettings = DataSettings()
     mesh: MeshSettings = MeshSettings()
     train: TrainSettings = TrainSettings()

@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 
 from vit_jax import parallel
-from vit_jax.models import Model
+from vit_jax.models import Model, Params
 
 State = dict[str, Any]
 
@@ -26,7 +26,10 @@ def stream_key(seed: int, stream: int) -> jax.Array:
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, key: jax.Array, ema: bool) -> State:
     """A fresh state, as a pure function."""
-    params = model.init(key)
+    return _around(model.init(key), optimizer, ema)
+
+
+def _around(params: Params, optimizer: optax.GradientTransformation, ema: bool) -> State:
     state = {"step": jnp.zeros((), jnp.int32), "params": params, "opt": optimizer.init(params)}
     return {**state, "ema": params} if ema else state
 
@@ -45,3 +48,17 @@ def create_state(model: Model, optimizer: optax.GradientTransformation, abstract
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     make = jax.jit(lambda key: init_state(model, optimizer, key, "ema" in abstract), out_shardings=shardings)
     return make(stream_key(seed, INIT_STREAM))
+
+
+def state_from(params: Params, optimizer: optax.GradientTransformation, abstract: State) -> State:
+    """The state at step 0 with given parameters.
+
+    Args:
+      params: on the host, the same on every process; each device gets its own part only.
+      optimizer: of the run.
+      abstract: from `abstract_state`.
+    """
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    placed = parallel.on_mesh(params, shardings["params"])
+    make = jax.jit(lambda params: _around(params, optimizer, "ema" in abstract), out_shardings=shardings)
+    return make(placed)

@@ -9,6 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from vit_jax import parallel
+from vit_jax.train.multipliers import Multipliers, frozen, stop_frozen
 from vit_jax.train.objectives import Objective
 from vit_jax.train.optimizer import apply_update
 from vit_jax.train.state import DROPOUT_STREAM, State, stream_key
@@ -24,6 +25,7 @@ def make_train_step(
     schedule: optax.Schedule,
     abstract: State,
     mesh: Mesh,
+    multipliers: Multipliers,
     *,
     seed: int,
     micro_batches: int = 1,
@@ -40,12 +42,18 @@ def make_train_step(
       schedule: learning rate by step.
       abstract: from `abstract_state`; fixes shardings of inputs and outputs, so that the step compiles once.
       mesh: of the job.
+      multipliers: of the learning rate, see `learning_rate_multipliers`.
       seed: of dropout; the key of a step depends on (seed, step, micro-batch) alone.
       micro_batches: parts of the batch whose gradients are averaged.
       ema_decay: of the averaged parameters, if the state has them.
     """
     constrain = parallel.constrain_on(mesh)
-    gradient = jax.value_and_grad(objective, has_aux=True)
+    unchanging = frozen(multipliers)
+
+    def of_params(params: Any, *arguments: Any) -> tuple[jax.Array, Metrics]:
+        return objective(stop_frozen(params, unchanging), *arguments)
+
+    gradient = jax.value_and_grad(of_params, has_aux=True)
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
         params = state["params"]
@@ -56,7 +64,11 @@ def make_train_step(
             (loss, extra), grads = _accumulate(gradient, params, batch, key, constrain, micro_batches)
         update, opt = optimizer.update(grads, state["opt"], params)
         learning_rate = jnp.asarray(schedule(state["step"]), jnp.float32)
-        new = {"step": state["step"] + 1, "params": apply_update(params, update, learning_rate), "opt": opt}
+        new = {
+            "step": state["step"] + 1,
+            "params": apply_update(params, update, learning_rate, multipliers),
+            "opt": opt,
+        }
         if "ema" in state:
             new["ema"] = optax.incremental_update(new["params"], state["ema"], 1.0 - ema_decay)
         norms = {"gradient_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(update)}
