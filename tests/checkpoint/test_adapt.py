@@ -188,6 +188,7 @@ def test_a_class_token_that_the_file_lacks_starts_at_zero():
         tuple(name for name in target.shapes if name not in ("cls", "pos_embedding")),
         ("cls",),
         {"pos_embedding": "2x3 to 4x2, bilinear, with a row of zeros for the class token"},
+        changed=("pool from gap to token",),
     )
 
 

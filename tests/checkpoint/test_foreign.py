@@ -321,7 +321,7 @@ def test_an_unknown_kind_of_file_is_answered_with_the_known_ones():
 
 def test_a_model_without_positions_does_not_tell_its_image_size():
     arrays = released.random_arrays(TINY)
-    assert "which would tell the image size" in refusal(without(arrays, ROW_OF_CLS))
+    assert "no table of positions: say what it has" in refusal(without(arrays, ROW_OF_CLS))
 
 
 @pytest.mark.parametrize("heads", [0, -1, "2", 2.0, True])

@@ -27,7 +27,7 @@ TENSOR = MeshSettings(data=4, tensor=2)
 
 def metadata(step: int, model: Model = MODEL) -> Metadata:
     position = {"seed": 3, "next_batch": step, "batch_size": 16}
-    return Metadata(model, ("cat", "dog"), {"train": {"loss": "softmax"}}, step, position)
+    return Metadata(model, tuple("abcdefgh"), {"train": {"loss": "softmax"}}, step, position)
 
 
 def abstract(mesh: MeshSettings = DATA, optimizer: str = "adamw", ema: bool = True, model: Model = MODEL):
@@ -122,7 +122,7 @@ def test_the_description_says_what_it_must(two_saves):
     assert found["schema_version"] == 1
     assert found["step"] == 2
     assert found["config"] == {"train": {"loss": "softmax"}}
-    assert found["label_names"] == ["cat", "dog"]
+    assert found["label_names"] == list("abcdefgh")
     assert found["data"] == {"seed": 3, "next_batch": 2, "batch_size": 16}
     assert found["model"]["name"] == "mu/4"
     assert found["model"]["image_size"] == [8, 8]

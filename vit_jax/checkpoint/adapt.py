@@ -12,6 +12,8 @@ from vit_jax.errors import BadSetting, UserError
 from vit_jax.models import Model, Params
 from vit_jax.trees import named_leaves, nested
 
+_FUNCTION = ("gelu", "norm_epsilon", "posemb", "posemb_at", "axial", "registers")
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -22,12 +24,16 @@ class Report:
       reset: at fresh initial values, since the file has none that fit.
       resized: {name: how}.
       ignored: in the file, without use.
+      assumed: what the file does not say and was taken to be so.
+      changed: settings with which the model now computes something else than it was trained for.
     """
 
     loaded: tuple[str, ...] = ()
     reset: tuple[str, ...] = ()
     resized: dict[str, str] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For the log: one line for each kind that occurred."""
@@ -35,6 +41,8 @@ class Report:
             "reset": ", ".join(self.reset),
             "resized": ", ".join(f"{name} ({how})" for name, how in self.resized.items()),
             "ignored": _few(self.ignored),
+            "assumed": ", ".join(self.assumed),
+            "changed": ", ".join(self.changed),
         }
         return [f"loaded    {len(self.loaded)} parameters"] + [
             f"{kind:<9} {text}" for kind, text in kinds.items() if text
@@ -65,7 +73,7 @@ def adapt(
       source: the model they belong to.
       target: the model they are for.
       head: `keep` the classifier (same number of classes), `reset` it to its initial zeros, or `resize` it: classes of
-        the same name keep their weights (without names: of the same number), the others start at zero.
+        the same name keep their weights (without names: of the same number), the others start fresh.
       method: of resizing: `bilinear` with aligned corners, as the released code does, or `bicubic`.
       labels: class names of source and target, for `resize`.
       seed: of fresh values.
@@ -91,7 +99,15 @@ def adapt(
     fresh = _fresh(target, reset, seed)
     result = {name: fresh[name] if name in reset else named[name] for name in wanted}
     loaded = tuple(name for name in wanted if name not in reset and name not in resized)
-    return nested(result), Report(loaded, tuple(reset), resized, tuple(ignored))
+    return nested(result), Report(loaded, tuple(reset), resized, tuple(ignored), changed=_changed(source, target))
+
+
+def _changed(source: Model, target: Model) -> tuple[str, ...]:
+    """Settings that no array shows and that make another function of the same arrays."""
+    ours, theirs = target.settings, source.settings
+    pairs = {name: (getattr(theirs, name), getattr(ours, name)) for name in _FUNCTION}
+    pairs["pool"] = (theirs.pooling, ours.pooling)
+    return tuple(f"{name} from {old} to {new}" for name, (old, new) in pairs.items() if old != new)
 
 
 def _check(
@@ -183,7 +199,8 @@ def _head(
     places = _same_classes(labels, source.classes, target.classes)
     result = dict(named)
     for name in names:
-        result[name] = np.zeros((*named[name].shape[:-1], target.classes), np.float32)
+        start = target.settings.head_bias if name == "head/bias" else 0.0
+        result[name] = np.full((*named[name].shape[:-1], target.classes), start, np.float32)
         for new, old in places.items():
             result[name][..., new] = named[name][..., old]
         resized[name] = f"{len(places)} of {target.classes} classes kept"

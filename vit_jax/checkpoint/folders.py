@@ -130,6 +130,8 @@ def export_huggingface(params: Params, metadata: Metadata, path: Path) -> list[P
     config = _huggingface_vit(model) if is_vit else _huggingface_bit(model)
     processor = _huggingface_processor(metadata)
     config["architectures"] = [config["architectures"] + ("ForImageClassification" if model.classes else "Model")]
+    multi = metadata.config.get("train", {}).get("loss") == "sigmoid"
+    config["problem_type"] = "multi_label_classification" if multi else "single_label_classification"
     if model.classes:
         config["id2label"] = {str(i): name for i, name in enumerate(metadata.label_names)}
         config["label2id"] = {name: i for i, name in enumerate(metadata.label_names)}

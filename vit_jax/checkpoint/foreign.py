@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax.checkpoint.archives import read_arrays, read_json
+from vit_jax.checkpoint.card import PREPROCESSING
 from vit_jax.checkpoint.infer import infer_model
 from vit_jax.checkpoint.layouts import LAYOUTS, Arrays, Hints, Layout, from_file, their_names
 from vit_jax.checkpoint.layouts.rules import Read, tree
@@ -17,6 +18,7 @@ from vit_jax.models import Model, Params
 from vit_jax.settings import to_dict
 
 IMAGENET_21K_CLASSES = 21_843  # its images have several labels, and models are trained on it with a sigmoid loss
+RELEASED = ("released npz", "BiT npz")
 _SHOWN = 4
 
 
@@ -30,6 +32,8 @@ class Found:
       layout: their format's name.
       hints: what the file said beyond the arrays.
       ignored: names of arrays that are no parameters, such as optimizer state.
+      assumed: what neither the arrays nor a config beside them say.
+      loss: that the classifier was trained with, where a file beside says it.
     """
 
     params: Params
@@ -37,6 +41,8 @@ class Found:
     layout: str
     hints: Hints
     ignored: list[str]
+    assumed: tuple[str, ...] = ()
+    loss: str | None = None
 
 
 def read_foreign(
@@ -60,13 +66,15 @@ def read_foreign(
 
 
 def _config(path: Path) -> dict[str, Any]:
-    """`config.json` beside the arrays, with `preprocessor_config.json` under `preprocessor`."""
+    """`config.json` beside the arrays; under `preprocessor` and `preprocessing` the other files that tell of them."""
     folder = path if path.is_dir() else path.parent
     if path.suffix == ".npz" or not (folder / "config.json").is_file():
         return {}
     config = read_json(folder / "config.json")
-    beside = folder / "preprocessor_config.json"
-    return {**config, "preprocessor": read_json(beside)} if beside.is_file() else config
+    for key, name in (("preprocessor", "preprocessor_config.json"), ("preprocessing", PREPROCESSING)):
+        if (folder / name).is_file():
+            config[key] = read_json(folder / name)
+    return config
 
 
 def interpret(
@@ -92,7 +100,28 @@ def interpret(
         raise UserError(f"{where} ({layout.name}) is incomplete or damaged: {_few(read.problems)}")
     model = model or infer_model(shapes, hints, where, image_size)
     _check(read, model, layout, where)
-    return Found(tree(read.named), model, layout.name, hints, ignored)
+    assumed = _assumed(hints, settings, shapes, config, layout)
+    return Found(tree(read.named), model, layout.name, hints, ignored, assumed, _loss(config))
+
+
+def _assumed(
+    hints: Hints, given: Mapping[str, Any], shapes: Mapping[str, Any], config: Mapping[str, Any], layout: Layout
+) -> tuple[str, ...]:
+    """What was taken to be so: the habits of a format whose config is not there, and mean pooling."""
+    told = {name: value for name, value in hints.settings.items() if name not in given}
+    assumed = []
+    if layout.name not in RELEASED and not config:
+        assumed = [f"{name}={value}" for name, value in told.items()] + ["pixels in [-1, 1] (there is no config.json)"]
+    elif "embedding/kernel" in shapes and not {"cls", "map_head/probe"} & set(shapes) and "pool" not in hints.settings:
+        assumed = ["pool=gap"]
+    return tuple(assumed)
+
+
+def _loss(config: Mapping[str, Any]) -> str | None:
+    """`softmax` or `sigmoid`, where our `preprocessing.json` or Hugging Face's `problem_type` says it."""
+    of_problem = {"multi_label_classification": "sigmoid", "single_label_classification": "softmax"}
+    beside = config.get("preprocessing", {}).get("logits_to_probabilities")
+    return beside if beside in of_problem.values() else of_problem.get(str(config.get("problem_type")))
 
 
 def _sizes(layout: Layout, hints: Hints, where: str) -> dict[str, int]:
@@ -167,7 +196,7 @@ def describe_foreign(found: Found) -> Metadata:
             "channels": model.channels,
             "eval_preprocess": hints.eval_preprocess or "decode|resize",
         },
-        "train": {"loss": "sigmoid" if model.classes == IMAGENET_21K_CLASSES else "softmax"},
+        "train": {"loss": found.loss or ("sigmoid" if model.classes == IMAGENET_21K_CLASSES else "softmax")},
     }
     return Metadata(model, names, config)
 

@@ -1,5 +1,6 @@
 """The model that a file's arrays belong to, from their shapes."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,8 @@ def infer_model(shapes: Shapes, hints: Hints, where: str, image_size: tuple[int,
         resolved = Variant(*_encoder(shapes), _trunk(shapes))
         about = {**_named(resolved), **_options(shapes), **hints.settings}
         settings = build(ModelSettings, about, "model")
+        if resolved.encoder and about["posemb"] == "none" and "posemb" not in hints.settings:
+            raise UserError("it has no table of positions: say what it has, model.posemb=sincos_2d or none")
         channels = shapes["trunk/root/kernel" if resolved.trunk else "embedding/kernel"][2]
         classes = shapes["head/kernel"][-1] if "head/kernel" in shapes else 0
         size = hints.image_size or _image_size(shapes, settings, image_size)
@@ -138,7 +141,7 @@ def _image_size(shapes: Shapes, settings: ModelSettings, given: tuple[int, int] 
         return given or RESNET_SIZE
     stride = Model(settings, (2**16, 2**16), 3, 0).stride
     if given and min(given) >= stride and Model(settings, given, 3, 0).grid in _grids(shapes, settings):
-        return given
+        return given  # the number of patches is no square, so that nothing but the caller can tell
     prefix = "positions/" if settings.posemb_at == "every_layer" else ""
     if settings.posemb == "learned_2d":
         grid = (shapes[f"{prefix}pos_embedding_y"][-2], shapes[f"{prefix}pos_embedding_x"][-2])
@@ -147,7 +150,7 @@ def _image_size(shapes: Shapes, settings: ModelSettings, given: tuple[int, int] 
     elif given:
         return given
     else:
-        raise UserError("it has no table of positions, which would tell the image size: give --image_size")
+        raise UserError("it has no table of positions, which would tell the image size: give image_size")
     return grid[0] * stride, grid[1] * stride
 
 
@@ -161,8 +164,10 @@ def _patches(shapes: Shapes, settings: ModelSettings) -> int:
 
 
 def _grids(shapes: Shapes, settings: ModelSettings) -> list[tuple[int, int]]:
-    """All (height, width) that have this number of patch tokens; none where a table tells height and width."""
+    """All (height, width) that a number of patch tokens leaves open; none for a square or where a table tells them."""
     if settings.posemb not in ("learned_1d", "relative"):
         return []
     patches = _patches(shapes, settings)
+    if math.isqrt(patches) ** 2 == patches:
+        return []
     return [(h, patches // h) for h in range(1, patches + 1) if patches % h == 0]

@@ -63,7 +63,10 @@ class Metadata:
             about = found["model"]
             settings = build(ModelSettings, about["settings"], "config.model")
             model = Model(settings, (*about["image_size"],), about["channels"], about["classes"])
-            return Metadata(model, (*found["label_names"],), found["config"], found["step"], found["data"])
+            names = (*found["label_names"],)
+            if names and len(names) != model.classes:
+                raise UserError(f"{where} names {len(names)} classes, and its model has {model.classes}")
+            return Metadata(model, names, found["config"], found["step"], found["data"])
         except (KeyError, TypeError) as error:
             raise UserError(f"{where} lacks part of its description ({error})") from None
 

@@ -55,6 +55,8 @@ def _check_labels(weights: "Weights", dataset: "Dataset", ignore_names: bool) ->
     """Raises UserError when the data set's classes are not those the model was trained on."""
     from vit_jax.errors import UserError
 
+    if not weights.metadata.model.classes:
+        raise UserError(f"{str(weights.source)!r} has no classifier to evaluate")
     ours, theirs = weights.metadata.label_names, dataset.label_names
     if len(ours) != len(theirs):
         raise UserError(f"config.data.name: the data set has {len(theirs)} classes and the model {len(ours)}")

@@ -104,7 +104,11 @@ def publish(
         write(folder)
         images, wanted = program.example()
         found = run(folder, images)
-        scale = float(np.abs(wanted).max()) or 1.0
+        # Relative to what the features make of the logits: a large bias would hide any error.
+        scale = float(np.abs(wanted - program.weights["head/bias"]).max())
+        if not scale:
+            fix = "its classifier is all zeros, whatever the image: train it first"
+            raise UserError(f"{form} export to {str(path)!r} cannot be checked: {fix}")
         difference = float(np.abs(found - wanted).max()) / scale
         if not difference <= TOLERANCE:  # so that NaN is refused as well
             fix = f"differ by {difference:.1e} (relative; at most {TOLERANCE:.0e} is accepted)"
