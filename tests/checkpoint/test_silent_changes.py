@@ -91,7 +91,8 @@ def save(tmp_path):
     def write(params=None, model=None):
         model = model or Model(ModelSettings("mu/4"), (8, 8), 3, 3)
         checkpoints = TrainingCheckpoints(tmp_path / "w" / "checkpoints")
-        state = {"params": jax.tree.map(jax.numpy.asarray, params or random_params(model)), "opt": {"count": jax.numpy.zeros(())}}
+        params = jax.tree.map(jax.numpy.asarray, params or random_params(model))
+        state = {"params": params, "opt": {"count": jax.numpy.zeros(())}}
         checkpoints.save(state, Metadata(model, LABELS, {}, 1))
         checkpoints.close()
         return tmp_path / "w" / "checkpoints" / "1"

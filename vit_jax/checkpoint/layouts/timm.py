@@ -325,6 +325,8 @@ def hints_vit(arrays: Arrays, config: Mapping[str, Any]) -> Hints:
     activation = _arguments(config).get("act_layer")
     tanh = activation == GELUS["tanh"] if activation else _TANH.fullmatch(config.get("architecture", ""))
     settings = {**_heads(arrays, config), "gelu": "tanh" if tanh else "erf"}
+    if "pos_embed" not in arrays and _arguments(config).get("pos_embed") == "none":
+        settings["posemb"] = "none"
     return Hints(settings, _image_size(config), _labels(arrays, config, HEAD), _eval_preprocess(config))
 
 
