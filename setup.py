@@ -15,6 +15,9 @@ BASE = [
     "clu>=0.0.12",
     "tensorboard>=2.18",
     "tensorflow-datasets>=4.9.9",
+    "opencv-python-headless>=4.9",
+    # Reads sets that are stored so; other systems have no wheel, and we say so when such a set is opened.
+    'array_record>=0.5; sys_platform == "linux" or (sys_platform == "darwin" and platform_machine == "arm64")',
     "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without declaring it
     # The CPU build where one exists; input pipelines never need the accelerator build.
     'tensorflow-cpu>=2.20; sys_platform == "linux" and platform_machine == "x86_64" and python_version < "3.14"',
@@ -55,6 +58,8 @@ setup(
         "tpu": ["jax[tpu]"],
         "gpu": ["jax[cuda13]"],
         "test": TEST,
+        # libjpeg-turbo 3 through its own interface: input an eighth faster where the system does not bring it.
+        "jpeg": ["turbojpeg"],
         # ONNX export needs jax2onnx as well, without its dependencies: see the Makefile.
         "interop": ["torch", "timm", "transformers", "safetensors", "onnx", "onnx-ir", "onnxruntime"],
     },

@@ -15,6 +15,7 @@ VERBS = {
     "export": "write the weights in a published format",
     "models": "the named models: parameters, FLOPs, sequence length, published weights",
     "prepare": "put a data set on the disk (the only command that may download)",
+    "data": "what a config's pipeline yields: classes, pictures, speed, memory",
     "demo": "the whole way on the embedded digits, in about two minutes",
 }
 

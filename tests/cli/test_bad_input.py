@@ -81,7 +81,7 @@ TRAIN = {
     "empty train split": ("data.train_split=train[:0%]", "config.data.train_split", "holds no examples"),
     "empty test split": ("evaluate.split=test[:0%]", "config.evaluate.split", "holds no examples"),
     "unknown operation": ("data.train_preprocess=decode|resise", "config.data.train_preprocess", '"resize"'),
-    "wrong arguments": ("data.eval_preprocess=decode|resize(3)", "config.data.eval_preprocess", "takes no arguments"),
+    "wrong arguments": ("data.eval_preprocess=decode|flip(3)", "config.data.eval_preprocess", "takes no arguments"),
     "no decode": ("data.eval_preprocess=resize", "config.data.eval_preprocess", "start with decode"),
     "no resize": ("data.eval_preprocess=decode", "config.data.eval_preprocess", "end with a resize or crop"),
     "decay rule": ("optimizer.weight_decay_rules=(('(',1.0),)", "weight_decay_rules", "'('", "regular expression"),
@@ -240,7 +240,7 @@ def test_train_refuses_a_truncated_checkpoint_and_names_the_one_before(name, com
         ("--split=test[:0%]", "--split = 'test[:0%]': holds no examples"),
         ("--batch_size=12", "--batch_size = 12: must be a multiple of 8"),
         ("--config.mesh.tensor=3", "config.mesh = "),
-        ("--config.model.variant=S/4", "the checkpoint says what its model is"),
+        ("--config.model.variant=S/4", "says itself what its model is"),
         ("--config.data.image_size=(16,16)", "the checkpoint fixes it"),
         ("--config.data.nam=digits", 'did you mean "name"?'),
         ("--config.data.data_dir=/no/such", "'digits': is not prepared in /no/such"),
@@ -358,7 +358,7 @@ def png():
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda whole: b"not a picture", "cannot be decoded: it must be PNG, JPEG, BMP or GIF"),
+        (lambda whole: b"not a picture", "cannot be decoded: it is no image"),
         (lambda whole: b"", "cannot be decoded"),
         (lambda whole: whole[: len(whole) // 2], "cannot be decoded"),
         (None, "cannot be read: No such file or directory"),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vit_jax.data import permute, train_indices
-from vit_jax.data.order import eval_indices, example_seeds, mix
+from vit_jax.data.order import eval_indices, example_seeds, mix, mixed, shuffled
 
 SEEDS = st.integers(-(2**31), 2**63 - 1)
 EPOCHS = st.integers(0, 10**6)
@@ -164,3 +164,51 @@ def test_evaluation_covers_each_example_once_in_order(size, batch_size, hosts):
         assert index.max() < size  # padding can be read, too
         seen += index[mask].tolist()
     assert seen == list(range(size))
+
+
+# mixtures
+
+
+def reference_mixed(seed: int, count: int, sizes: list[int], counts: list[int]) -> list[int]:
+    """The first positions of `mixed`, written down one after the other."""
+    found, taken, block = [], [0] * len(sizes), sum(counts)
+    for position in range(count):
+        slot = reference_permute(reference_mix(seed, 0xB10C), position // block, position % block, block)
+        owner = 0
+        while slot >= counts[owner]:
+            slot -= counts[owner]
+            owner += 1
+        own, size = taken[owner], sizes[owner]
+        index = reference_permute(reference_mix(seed, owner, 0x50CE), own // size, own % size, size)
+        found.append(sum(sizes[:owner]) + index)
+        taken[owner] += 1
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    parts=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 9)), min_size=1, max_size=4),
+    start=st.integers(0, 100),
+    seed=SEEDS,
+)
+def test_a_mixture_equals_a_plain_implementation(parts, start, seed):
+    sizes, counts = map(list, zip(*parts, strict=True))
+    expected = reference_mixed(seed, 150, sizes, counts)[start:]
+    found = mixed(seed, np.arange(start, 150), sizes, counts)
+    assert found.dtype == np.int64
+    assert found.tolist() == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(positions=st.lists(st.integers(0, 10**13), max_size=20), seed=SEEDS)
+def test_positions_of_a_mixture_may_come_in_any_order_and_from_anywhere(positions, seed):
+    arguments = ([1_281_167, 50_000, 7], [700, 300, 24])
+    together = mixed(seed, np.array(positions, np.int64), *arguments)
+    assert together.tolist() == [int(mixed(seed, np.array([p]), *arguments)[0]) for p in positions]
+
+
+@settings(max_examples=30, deadline=None)
+@given(size=st.integers(1, 300), batch_size=st.integers(1, 50), seed=SEEDS)
+def test_training_batches_hold_the_shuffled_stream(size, batch_size, seed):
+    found = shuffled(seed, np.arange(4 * batch_size), size)
+    assert np.array_equal(stream(seed, batch_size, 4, size), found)

@@ -17,7 +17,7 @@ FIELD = "config.data.train_preprocess"
 
 
 def compiled(text, size=(8, 8), channels=3):
-    return compile_steps(text, FIELD, size, channels)
+    return compile_steps(text, FIELD, size, channels).image
 
 
 def test_operations_and_arguments_are_read_by_position_and_name():
@@ -108,8 +108,8 @@ def test_check_preprocess_names_the_setting():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_compiled_strings_give_uint8_images_of_the_size(encode, end, channels):
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    found = compiled(f"decode|{end}|flip|random_affine", (8, 12), channels)(encode(image), tf.constant((1, 2)))
-    assert found.dtype == tf.uint8
+    found = compiled(f"decode|{end}|flip|random_affine", (8, 12), channels)(encode(image), np.array((1, 2), np.int32))
+    assert found.dtype == np.uint8
     assert found.shape == (8, 12, channels)
 
 
@@ -117,8 +117,35 @@ def test_each_operation_draws_its_own_random_numbers(encode):
     # With one seed for both, a second flip would always undo the first.
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     run, data = compiled("decode|flip|flip|central_crop"), encode(image)
-    mirrored = [not np.array_equal(run(data, tf.constant((n, 0))), image) for n in range(30)]
+    mirrored = [not np.array_equal(run(data, np.array((n, 0), np.int32)), image) for n in range(30)]
     assert 0 < sum(mirrored) < 30
+
+
+@pytest.mark.parametrize(
+    "text", ["decode|resize_small|random_affine|inception_crop|flip", "decode|resize|solarize|flip"]
+)
+def test_host_and_graph_operations_may_follow_each_other_in_any_order(encode, text):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    run, data = compiled(text, (8, 12)), encode(image)
+    found = [run(data, np.array((n, 0), np.int32)) for n in (0, 0, 1, 2, 3)]
+    assert {(f.shape, f.dtype) for f in found} == {((8, 12, 3), np.dtype(np.uint8))}
+    assert np.array_equal(found[0], found[1])
+    assert len({f.tobytes() for f in found}) > 1
+
+
+def test_a_host_operation_after_a_graph_operation_does_what_it_does_alone(encode):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    run = compiled("decode|random_affine(0, 0, 0)|central_crop", (8, 12))
+    assert np.array_equal(run(encode(image), np.array((1, 2), np.int32)), image[6:14, 9:21])
+
+
+def test_label_operations_stand_anywhere_and_leave_the_image_alone(encode):
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    for text in ("onehot(4)|decode|flip|central_crop", "decode|flip|central_crop|onehot(4)"):
+        program = compile_steps(text, FIELD, (8, 8), 3)
+        assert [step[0].__name__ for _, step in program.label_steps] == ["onehot"]
+        found = program.image(encode(image), np.array((1, 2), np.int32))
+        assert np.array_equal(found, image) or np.array_equal(found, image[:, ::-1])
 
 
 def test_operations_run_as_they_are_written_on_every_python(monkeypatch):

@@ -1,15 +1,13 @@
-"""Where records come from: TFDS splits against `tfds.load`, image folders against what was written."""
-
-import os
-import unicodedata
+"""Where records come from: TFDS splits against `tfds.load`."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from vit_jax.data import DataSettings, open_dataset
-from vit_jax.data.sources import FolderSource, TfdsSource
+from vit_jax.data import DataSettings, open_dataset, sources
+from vit_jax.data.digits import Digits
+from vit_jax.data.sources import TfdsSource, split_slices
 from vit_jax.errors import BadSetting
 
 pytestmark = pytest.mark.needs_tf
@@ -19,7 +17,8 @@ def contents(source):
     """[(decoded image, label)] of a whole source."""
     found = []
     for record, label in zip(*source.fetch(np.arange(len(source))), strict=True):
-        image, label = source.parse(tf.constant(record), tf.constant(label))
+        features = source.parse(tf.constant(record), tf.constant(label))
+        image, label = features["image"], features["label"]
         assert label.dtype == tf.int32
         found.append((tf.io.decode_image(image, expand_animations=False).numpy(), int(label)))
     return found
@@ -79,7 +78,7 @@ def test_a_data_set_that_is_not_prepared_says_how_to_prepare_it(tmp_path, name):
         ("cifar_10", 'did you mean "cifar10"?'),
         ("digts", 'did you mean "digits"?'),
         ("foldr", 'did you mean "folder"?'),
-        ("zzzzqqqq", "give a TFDS name, `folder` with data_dir, or `synthetic`"),
+        ("zzzzqqqq", "give a TFDS name, `folder` or `manifest` with data_dir, or `synthetic`"),
         ("my data!", "cannot be opened"),
         ("", "cannot be opened"),
     ],
@@ -99,160 +98,171 @@ def test_a_version_that_is_not_there_is_refused_in_one_line(digits_dir):
     assert "\n" not in str(error.value)
 
 
-def test_a_data_set_without_images_is_refused(tmp_path):
-    class Numbers(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("1.0.0")
+class Things(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A set whose features have other names than usual, and lists of labels."""
 
-        def _info(self):
-            features = tfds.features.FeaturesDict({"value": tf.int64, "label": tfds.features.ClassLabel(num_classes=2)})
-            return tfds.core.DatasetInfo(builder=self, features=features)
+    VERSION = tfds.core.Version("1.0.0")
 
-        def _split_generators(self, dl_manager):
-            return {"train": iter([(0, {"value": 1, "label": 0})])}
+    def _info(self):
+        classes = tfds.features.ClassLabel(names=["red", "green", "blue"])
+        features = {
+            "picture": tfds.features.Image(shape=(2, 2, 3)),
+            "depth": tfds.features.Image(shape=(2, 2, 1)),
+            "main": classes,
+            "labels": tfds.features.Sequence(classes),
+            "distance": np.float32,
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
+        )
 
-        def _generate_examples(self):
-            raise NotImplementedError
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
 
-    Numbers(data_dir=str(tmp_path), file_format="tfrecord").download_and_prepare()
-    with pytest.raises(BadSetting, match=r"needs the feature 'image' \(Image\); it has .*value"):
-        TfdsSource("numbers", str(tmp_path), "train")
+    def _generate_examples(self):
+        for i, labels in enumerate([[0], [2, 1], [], [1, 1]]):
+            yield (
+                i,
+                {
+                    "picture": np.full((2, 2, 3), i, np.uint8),
+                    "depth": np.full((2, 2, 1), 100 + i, np.uint8),
+                    "main": i % 3,
+                    "labels": labels,
+                    "distance": i / 2,
+                },
+            )
 
 
-def test_another_file_format_is_refused(tmp_path):
+@pytest.fixture(scope="module")
+def things_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("things")
+    Things(data_dir=str(folder), file_format="tfrecord").download_and_prepare()
+    return str(folder)
+
+
+def parsed(source):
+    records, labels = source.fetch(np.arange(len(source)))
+    return [source.parse(tf.constant(r), tf.constant(label)) for r, label in zip(records, labels, strict=True)]
+
+
+def test_features_may_have_any_name_and_all_of_them_are_parsed(things_dir):
+    source = TfdsSource("things", things_dir, "train", image_key="picture", label_key="main")
+    assert source.label_names == ("red", "green", "blue")
+    assert not source.multi_label
+    examples = parsed(source)
+    assert [int(e["label"]) for e in examples] == [0, 1, 2, 0]
+    assert [tf.io.decode_png(e["image"]).numpy().max() for e in examples] == [0, 1, 2, 3]
+    assert [tf.io.decode_png(e["depth"]).numpy().max() for e in examples] == [100, 101, 102, 103]
+    assert [float(e["distance"]) for e in examples] == [0, 0.5, 1, 1.5]
+    assert examples[1]["labels"].numpy().tolist() == [2, 1]
+
+
+def test_lists_of_labels_become_vectors(things_dir):
+    source = TfdsSource("things", things_dir, "train", image_key="picture", label_key="labels")
+    expected = [[1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 1, 0]]
+    assert source.multi_label
+    labels = source.fetch(np.arange(4))[1]
+    assert (labels.dtype, labels.shape) == (np.float32, (4, 3))
+    found = [e["label"] for e in parsed(source)]
+    assert all(label.dtype == tf.float32 for label in found)
+    assert np.array_equal(found, expected)
+    assert np.array_equal(source.labels(np.array([3, 0])), [expected[3], expected[0]])
+
+
+def test_lists_of_any_length_reach_the_batches_unpadded(things_dir):
+    keys = {"image_key": "picture", "label_key": "labels", "train_split": "train"}
+    settings = DataSettings("things", things_dir, image_size=(2, 2), eval_preprocess="decode|resize", **keys)
+    (batch,) = open_dataset(settings, "train").eval_batches(4, np.arange(4))
+    assert batch["image"].max(axis=(1, 2, 3)).tolist() == [0, 1, 2, 3]
+    assert batch["label"].tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 1, 0]]
+
+
+def test_without_a_label_key_the_label_is_left_to_operations(things_dir):
+    source = TfdsSource("things", things_dir, "train", image_key="picture", label_key=None)
+    assert source.label_names == ()
+    assert [int(e["label"]) for e in parsed(source)] == [-1] * 4
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            ("image", "main"),
+            "config.data.image_key = 'image': things has no feature of that name that is Image; it has",
+        ),
+        (("main", "main"), "config.data.image_key = 'main': things has no feature of that name that is Image; it has"),
+        (
+            ("picture", "label"),
+            "config.data.label_key = 'label': things has no feature of that name that is ClassLabel",
+        ),
+        (("picture", "distance"), "config.data.label_key = 'distance': things has no feature of that name"),
+    ],
+)
+def test_a_feature_that_is_not_there_or_of_another_kind_is_refused(things_dir, keys, message):
+    with pytest.raises(BadSetting) as error:
+        TfdsSource("things", things_dir, "train", *keys)
+    assert str(error.value).startswith(message)
+    assert "picture (Image)" in str(error.value)
+    assert "main (ClassLabel)" in str(error.value)
+
+
+def test_labels_are_read_without_the_images(digits_dir):
+    source = TfdsSource("digits", str(digits_dir), "test")
+    expected = [e["label"] for e in tfds.as_numpy(tfds.load("digits", split="test", data_dir=str(digits_dir)))]
+    order = np.random.default_rng(0).permutation(360)
+    found = source.labels(order)
+    assert found.dtype == np.int32
+    assert np.array_equal(found, np.array(expected)[order])
+
+
+@pytest.fixture(scope="module")
+def array_record_dir(tmp_path_factory):
     pytest.importorskip("array_record")
-    from vit_jax.data.digits import Digits
-
-    Digits(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
-    with pytest.raises(BadSetting, match="is stored as array_record; prepare it as tfrecord"):
-        TfdsSource("digits", str(tmp_path), "train")
+    folder = tmp_path_factory.mktemp("array_record")
+    Digits(data_dir=str(folder), file_format="array_record").download_and_prepare()
+    return str(folder)
 
 
-# folders
+@pytest.mark.parametrize("split", ["train[:10%]", "test[5:7]+train[-3:]"])
+def test_array_records_hold_what_tf_records_hold(digits_dir, array_record_dir, split):
+    here, there = (TfdsSource("digits", str(d), split) for d in (array_record_dir, digits_dir))
+    assert here.label_names == there.label_names
+    found, expected = contents(here), contents(there)
+    assert [label for _, label in found] == [label for _, label in expected]
+    assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(found, expected, strict=True))
 
 
-FILES = {
-    "train/cat/a.png": 10,
-    "train/cat/deep/er/b.PNG": 20,
-    "train/dog/c.bmp": 30,
-    "train/dog/d d.gif": 40,
-    "train/a bird/Größe 🐦.png": 50,
-    "val/dog/e.png": 60,
-}
+def test_another_file_format_is_refused(things_dir, monkeypatch):
+    find = sources.find_builder
+
+    def riegeli(name, data_dir):
+        builder = find(name, data_dir)
+        monkeypatch.setattr(type(builder.info), "file_format", tfds.core.FileFormat.RIEGELI)
+        return builder
+
+    monkeypatch.setattr(sources, "find_builder", riegeli)
+    with pytest.raises(BadSetting, match="is stored as riegeli; prepare it as tfrecord or array_record in another"):
+        TfdsSource("things", things_dir, "train", "picture", "main")
 
 
-def levels(source):
-    return {(int(image[0, 0, 0]), source.label_names[label]) for image, label in contents(source)}
+def test_the_name_of_a_source_tells_its_examples(digits_dir, tmp_path):
+    def name(split, folder=digits_dir):
+        return TfdsSource("digits", str(folder), split).name
+
+    Digits(data_dir=str(tmp_path), file_format="tfrecord").download_and_prepare()
+    assert name("train") == name("train[:100%]")
+    assert len({name("train"), name("test"), name("train[:5]"), name("train", tmp_path)}) == 4
 
 
-def test_folders_are_read_at_any_depth_with_any_name(write_images):
-    root = write_images(FILES)
-    source = FolderSource(str(root), "train")
-    assert source.label_names == ("a bird", "cat", "dog")
-    assert len(source) == 5
-    assert levels(source) == {(10, "cat"), (20, "cat"), (30, "dog"), (40, "dog"), (50, "a bird")}
+# split expressions
 
 
-def test_jpeg_files_are_found_under_both_suffixes_and_other_files_are_left_alone(write_images):
-    root = write_images({"train/x/a.jpg": 100, "train/x/b.JPEG": 100})
-    for name in ("train/x/notes.txt", "train/x/c.jpg.part", "train/stray.png", "top.png"):
-        (root / name).write_bytes(b"no image")
-    assert len(FolderSource(str(root), "train")) == 2
+def test_only_the_splits_of_an_expression_are_counted():
+    asked = []
 
+    def count(name):
+        asked.append(name)
+        return {"a": 10, "b": 20}[name]
 
-def test_splits_of_a_folder_share_their_classes(write_images):
-    root = write_images({**FILES, "val/newt/f.png": 70})
-    train, val = (FolderSource(str(root), split) for split in ("train", "val"))
-    assert train.label_names == val.label_names == ("a bird", "cat", "dog", "newt")
-    assert levels(val) == {(60, "dog"), (70, "newt")}
-
-
-def test_symlinked_classes_and_files_are_followed(write_images, tmp_path):
-    root = write_images({"train/cat/a.png": 10})
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (root / "train/cat/a.png").rename(elsewhere / "a.png")
-    os.symlink(elsewhere, root / "train/dog")
-    os.symlink(elsewhere / "a.png", root / "train/cat/link.png")
-    assert levels(FolderSource(str(root), "train")) == {(10, "cat"), (10, "dog")}
-
-
-@pytest.fixture
-def hundred(write_images):
-    return str(write_images({f"train/{i % 4}/{i:03}.png": i for i in range(100)}))
-
-
-def test_slices_of_a_folder_are_disjoint_complete_and_hold_every_class(hundred):
-    parts = [levels(FolderSource(hundred, split)) for split in ("train[:60%]", "train[60%:70]", "train[70:]")]
-    assert [len(part) for part in parts] == [60, 10, 30]
-    assert set.union(*parts) == levels(FolderSource(hundred, "train"))
-    for part in parts:
-        assert {name for _, name in part} == {"0", "1", "2", "3"}
-
-
-def test_the_order_of_a_folder_depends_on_names_alone(hundred, tmp_path):
-    moved = tmp_path / "moved"
-    os.rename(hundred, moved)
-    before = FolderSource(str(moved), "train").fetch(np.arange(100))
-    for path in sorted(moved.glob("train/*/*.png"), reverse=True):  # written again, so that the disk lists them anew
-        data = path.read_bytes()
-        path.unlink()
-        path.write_bytes(data)
-    after = FolderSource(f"{tmp_path}/./moved/", "train").fetch(np.arange(100))
-    assert before[0] == after[0]
-    assert np.array_equal(before[1], after[1])
-    assert not np.array_equal(before[1], np.sort(before[1]))
-
-
-def test_sums_of_folder_splits(write_images):
-    root = str(write_images(FILES))
-    assert len(FolderSource(root, "train+val")) == len(FolderSource(root, "all")) == 6
-    assert len(FolderSource(root, "val+train[:2]")) == 3
-
-
-def test_a_relative_root_and_home_work(write_images, monkeypatch):
-    root = write_images(FILES)
-    monkeypatch.chdir(root.parent)
-    monkeypatch.setenv("HOME", str(root.parent))
-    expected = levels(FolderSource(str(root), "train"))
-    assert levels(FolderSource("images", "train")) == expected
-    assert levels(FolderSource("~/images", "train")) == expected
-    monkeypatch.chdir(root)
-    assert levels(FolderSource(".", "train")) == expected
-
-
-def test_composed_and_decomposed_names_are_different_files(write_images):
-    names = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
-    root = write_images({f"train/x/{name}.png": level for name, level in zip(names, (1, 2), strict=True)})
-    if len(os.listdir(root / "train/x")) < 2:
-        pytest.skip("this file system takes them for one")
-    assert len(FolderSource(str(root), "train")) == 2
-
-
-def test_a_folder_data_set_needs_a_data_dir():
-    with pytest.raises(BadSetting, match=r"config\.data\.data_dir = None: a `folder` data set needs it"):
-        open_dataset(DataSettings(name="folder"), "train")
-
-
-@pytest.mark.parametrize("below", ["nowhere", "a file", "empty"])
-def test_a_missing_or_empty_folder_is_named(tmp_path, below):
-    (tmp_path / "a file").write_text("")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(BadSetting) as error:
-        FolderSource(str(tmp_path / below), "train")
-    assert str(error.value).startswith(f"config.data.data_dir = {str(tmp_path / below)!r}: no such folder, or no split")
-
-
-@pytest.mark.parametrize("split", ["test", "train[:200%]", "train["])
-def test_an_unknown_folder_split_says_which_there_are(write_images, split):
-    with pytest.raises(BadSetting) as error:
-        FolderSource(str(write_images(FILES)), split)
-    assert str(error.value) == f"split = {split!r}: there are train, val and slices of them"
-
-
-@pytest.mark.parametrize("split", ["test", "train[:0%]", "train[3:1]"])
-def test_an_empty_folder_split_says_where_it_looked(write_images, split):
-    root = write_images(FILES)
-    (root / "test" / "cat").mkdir(parents=True)
-    with pytest.raises(BadSetting) as error:
-        FolderSource(str(root), split)
-    assert str(error.value).startswith(f"split = {split!r}: holds no .jpg, .jpeg, .png, .bmp, .gif below {root}/")
+    assert split_slices("b[:25%]+a[7:]", ["a", "b", "never"], count) == [("b", 0, 5), ("a", 7, 10)]
+    assert "never" not in asked

@@ -46,3 +46,30 @@ def test_smoothing_spreads_a_share_over_all_classes(case):
 def test_loss_is_float32_whatever_the_logits(case):
     logits, labels = case
     assert classification_loss(jnp.asarray(logits, jnp.bfloat16), jnp.asarray(labels), "softmax").dtype == jnp.float32
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_integers_and_one_hot_labels_are_the_same(case, kind, smoothing):
+    logits, labels = case
+    integers = classification_loss(jnp.asarray(logits), jnp.asarray(labels), kind, smoothing)
+    one_hot = classification_loss(jnp.asarray(logits), jnp.asarray(np.eye(5)[labels]), kind, smoothing)
+    np.testing.assert_array_equal(integers, one_hot)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_soft_labels(case, smoothing):
+    logits, _ = case
+    targets = np.random.default_rng(1).dirichlet(np.ones(5), 7)
+    smooth = (1 - smoothing) * targets + smoothing / 5
+    found = classification_loss(jnp.asarray(logits), jnp.asarray(targets), "softmax", smoothing)
+    np.testing.assert_allclose(found, -(smooth * np.log(_softmax(logits))).sum(axis=1), rtol=1e-5)
+
+
+def test_several_labels_each_count_by_themselves(case):
+    logits, _ = case
+    targets = np.random.default_rng(1).integers(0, 2, (7, 5))
+    p = 1 / (1 + np.exp(-logits))
+    wanted = [log_loss(t, q, labels=[0, 1], normalize=False) for t, q in zip(targets, p, strict=True)]
+    found = classification_loss(jnp.asarray(logits), jnp.asarray(targets, jnp.float32), "sigmoid")
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)

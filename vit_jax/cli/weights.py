@@ -24,12 +24,10 @@ def open_weights(flags: argparse.Namespace, overrides: Sequence[str]) -> tuple[W
     What became of the arrays of a foreign or resized file is said on standard error.
 
     Raises:
-      UserError: they cannot be loaded, or the model of a checkpoint of ours is to be changed.
+      BadSetting, UserError: they cannot be loaded, or the model of a checkpoint of ours is to be changed.
     """
     of_model = [text for text in overrides if _key(text).startswith(_MODEL)]
     weights = load(flags.checkpoint, flags.step, image_size=flags.image_size, settings=_model_settings(of_model))
-    if of_model and not weights.layout:
-        raise UserError(f"{of_model[0]}: the checkpoint says what its model is")
     if weights.layout or weights.report.resized:
         model = weights.metadata.model
         size = f"{model.image_size[0]}x{model.image_size[1]} px"

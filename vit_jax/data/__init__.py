@@ -9,7 +9,7 @@ import numpy as np
 from vit_jax.data.dataset import Batch, Dataset, SyntheticDataset
 from vit_jax.data.order import permute, train_indices
 from vit_jax.data.settings import DataSettings
-from vit_jax.errors import UserError
+from vit_jax.errors import BadSetting, UserError
 
 if TYPE_CHECKING:
     import types
@@ -38,13 +38,14 @@ def open_dataset(settings: DataSettings, split: str) -> Dataset:
       UserError: TensorFlow is needed and not installed.
     """
     if settings.name == "synthetic":
+        if settings.subset:
+            raise BadSetting("config.data.subset", settings.subset, "synthetic images have no subsets")
         return SyntheticDataset(settings)
-    sources = _tensorflow_module("sources")
-    if settings.name == "folder":
-        source = sources.FolderSource(settings.data_dir, split)
-    else:
-        source = sources.TfdsSource(settings.name, settings.data_dir, split)
-    return _tensorflow_module("pipeline").ImageDataset(source, settings)
+    source = _tensorflow_module("opening").open_source(settings, split)
+    dataset = _tensorflow_module("pipeline").ImageDataset(source, settings)
+    if not source.label_names and not dataset.label_names:
+        raise BadSetting("config.data.label_key", None, "no operation of config.data.eval_preprocess makes a label")
+    return dataset
 
 
 def check_preprocess(settings: DataSettings) -> None:
@@ -63,14 +64,14 @@ def decode_files(paths: list[str], settings: DataSettings) -> np.ndarray:
     return _tensorflow_module("pipeline").decode_files(paths, settings)
 
 
-def prepare(name: str, data_dir: str | None = None) -> dict[str, int]:
-    """Prepares a data set on disk, downloading what is not embedded; gives {split: examples}."""
-    return _tensorflow_module("preparation").prepare(name, data_dir)
+def prepare(name: str, data_dir: str | None = None, manual_dir: str | None = None) -> dict[str, int]:
+    """Prepares a data set on disk, downloading what is not embedded or in `manual_dir`; gives {split: examples}."""
+    return _tensorflow_module("preparation").prepare(name, data_dir, manual_dir)
 
 
 def prepare_embedded(name: str, data_dir: str | None = None) -> None:
     """Prepares an embedded data set that is not on disk yet; leaves every other alone."""
-    if name not in ("folder", "synthetic"):
+    if name not in ("folder", "manifest", "synthetic"):
         _tensorflow_module("preparation").prepare_embedded(name, data_dir)
 
 

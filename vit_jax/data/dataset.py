@@ -15,8 +15,8 @@ Batch = dict[str, np.ndarray]
 class Dataset(Protocol):
     """A split of a data set as batches of the rows that this host reads.
 
-    Batches hold `image` uint8 (rows, h, w, c) and `label` int32 (rows,); evaluation batches also `mask` bool (rows,),
-    False on padding.
+    Batches hold `image` uint8 (rows, h, w, c) and `label` int32 (rows,), or float32 (rows, classes) where an image may
+    have several labels or parts of them; evaluation batches also `mask` bool (rows,), False on padding.
     """
 
     @property

@@ -4,6 +4,8 @@ No shuffle buffer and no state: batch k of a run is computed from (seed, k, batc
 step in constant time, and the global batch does not depend on how many hosts read it.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 _ROUNDS = 8
@@ -56,6 +58,42 @@ def permute(seed: int, epoch: np.ndarray, index: np.ndarray, size: int) -> np.nd
     return value.astype(np.int64)
 
 
+def shuffled(seed: int, position: np.ndarray, size: int) -> np.ndarray:
+    """The examples, int64, at these positions of the endless stream of `seed`: one permutation after the other."""
+    return permute(seed, position // size, position % size, size)
+
+
+def mixed(seed: int, position: np.ndarray, sizes: Sequence[int], counts: Sequence[int]) -> np.ndarray:
+    """What stands at these positions of a mixture of several sources.
+
+    The stream is made of blocks of `sum(counts)` positions. Each block has its own permutation and exactly `counts[i]`
+    examples of source i, and the examples of one source, read in order, are its own `shuffled` stream: so each source
+    has its own epochs, which visit each of its examples once.
+
+    Args:
+      seed: of the run.
+      position: int array (n,).
+      sizes: examples of each source.
+      counts: examples of each source in a block.
+
+    Returns:
+      int64 (n,): indices into the sources laid end to end.
+    """
+    block_size, ends = sum(counts), np.cumsum(counts)
+    blocks, which = np.unique(position // block_size, return_inverse=True)
+    places = np.broadcast_to(np.arange(block_size), (len(blocks), block_size))
+    slots = permute(int(mix(seed, 0xB10C)), np.broadcast_to(blocks[:, None], places.shape), places, block_size)
+    owner = np.searchsorted(ends, slots, side="right")  # of each place of the blocks needed
+    found = np.empty(len(position), np.int64)
+    for number, (size, count) in enumerate(zip(sizes, counts, strict=True)):
+        mine = owner == number
+        rank = blocks[:, None] * count + np.cumsum(mine, axis=1) - 1  # in the source's own stream
+        rows = np.flatnonzero(mine[which, position % block_size])
+        own = rank[which[rows], position[rows] % block_size]
+        found[rows] = sum(sizes[:number]) + shuffled(int(mix(seed, number, 0x50CE)), own, size)
+    return found
+
+
 def train_indices(seed: int, step: int, batch_size: int, rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """What the rows of training batch `step` (counted from 0) hold.
 
@@ -73,8 +111,7 @@ def train_indices(seed: int, step: int, batch_size: int, rows: np.ndarray, size:
       (int64 example indices, int32 augmentation seeds of shape (rows, 2)).
     """
     position = np.int64(step) * batch_size + rows
-    index = permute(seed, position // size, position % size, size)
-    return index, example_seeds(seed, position)
+    return shuffled(seed, position, size), example_seeds(seed, position)
 
 
 def example_seeds(seed: int, position: np.ndarray) -> np.ndarray:

@@ -10,12 +10,14 @@ def classification_loss(logits: jax.Array, labels: jax.Array, kind: str, smoothi
 
     Args:
       logits: (b, classes).
-      labels: (b,) integers.
+      labels: (b,) integers, or (b, classes) floats: the share of each class (`softmax`: rows that add up to 1), or
+        whether it is there (`sigmoid`).
       kind: `softmax` cross-entropy, or `sigmoid` cross-entropy summed over the classes.
-      smoothing: s; the targets become (1 - s) * one_hot + s / classes.
+      smoothing: s; the targets become (1 - s) * targets + s / classes.
     """
     logits = logits.astype(jnp.float32)
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    targets = jax.nn.one_hot(labels, logits.shape[-1]) if labels.ndim == 1 else labels.astype(jnp.float32)
+    targets = optax.smooth_labels(targets, smoothing)
     if kind == "sigmoid":
         return optax.sigmoid_binary_cross_entropy(logits, targets).sum(axis=-1)
     return optax.softmax_cross_entropy(logits, targets)

@@ -11,6 +11,7 @@ from vit_jax.checkpoint import CHECKPOINTS, EXPORT, TrainingCheckpoints, export_
 from vit_jax.errors import Alone, Stopped, UserError
 from vit_jax.train.hooks import Evaluate, Hook, SaveCheckpoint
 from vit_jax.train.metrics import MetricsLog
+from vit_jax.train.mixing import mixed
 from vit_jax.train.objectives import supervised
 from vit_jax.train.preflight import Plan, preflight
 from vit_jax.train.profiling import Profiler, traces
@@ -214,7 +215,7 @@ def _next_batch(run: Run, batches: Iterator[dict[str, jax.Array]], state: State,
 def _train_step(plan: Plan) -> TrainStep:
     train = plan.settings.train
     return make_train_step(
-        supervised(plan.model, train.loss, train.label_smoothing),
+        mixed(supervised(plan.model, train.loss, train.label_smoothing), train, plan.model.classes),
         plan.optimizer,
         plan.schedule,
         plan.state,

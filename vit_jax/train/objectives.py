@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from vit_jax.evaluate import classification_loss
 from vit_jax.models import Constrain, Model, Params, normalize
@@ -12,7 +13,11 @@ Objective = Callable[[Params, dict[str, jax.Array], jax.Array, Constrain], tuple
 
 
 def supervised(model: Model, kind: str, smoothing: float) -> Objective:
-    """Classification of labelled images; reports `accuracy`."""
+    """Classification of labelled images; reports `accuracy`.
+
+    Labels are as for `classification_loss`. With soft or several labels, the largest of the row counts as right, and
+    so does each of several that are equally large.
+    """
 
     def objective(
         params: Params, batch: dict[str, jax.Array], key: jax.Array, constrain: Constrain
@@ -20,6 +25,14 @@ def supervised(model: Model, kind: str, smoothing: float) -> Objective:
         images = normalize(batch["image"])
         logits = model.apply(params, images, dropout_key=key, constrain=constrain)["logits"]
         loss = classification_loss(logits, batch["label"], kind, smoothing).mean()
-        return loss, {"accuracy": (logits.argmax(axis=-1) == batch["label"]).mean()}
+        return loss, {"accuracy": _hits(logits.argmax(axis=-1), batch["label"]).mean()}
 
     return objective
+
+
+def _hits(predicted: jax.Array, labels: jax.Array) -> jax.Array:
+    """Which predicted classes (b,) are right, by integer (b,) or soft (b, classes) labels."""
+    if labels.ndim == 1:
+        return predicted == labels
+    share = jnp.take_along_axis(labels, predicted[:, None], axis=-1)[:, 0]
+    return (share == labels.max(axis=-1)) & (share > 0)

@@ -28,6 +28,11 @@ class TrainSettings:
       duration: length of the run: steps, epochs or examples, for example `90 epochs`.
       loss: `softmax` cross-entropy, or `sigmoid` (summed over classes).
       label_smoothing: share of the target spread evenly over all classes.
+      mixup: a of Beta(a, a), from which mixup draws how much of an example stays; 0 does not mix.
+      cutmix: the same for the area that cutmix leaves; 0 does not cut.
+      mix_probability: how often a micro-batch is mixed at all.
+      mix_switch: how often cutmix is taken where both are on (timm's switch probability).
+      mix_per_example: draw for each example. Off, a micro-batch shares one draw, as in AugReg, big_vision and timm.
       ema_decay: decay of the averaged parameters (Polyak); 0 keeps none. Evaluation and export use them.
     """
 
@@ -36,6 +41,11 @@ class TrainSettings:
     duration: str = "90 epochs"
     loss: str = "softmax"
     label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mix_probability: float = 1.0
+    mix_switch: float = 0.5
+    mix_per_example: bool = False
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
@@ -49,6 +59,19 @@ class TrainSettings:
         for field in ("label_smoothing", "ema_decay"):
             if not 0.0 <= getattr(self, field) < 1.0:
                 raise BadSetting(field, getattr(self, field), "must be at least 0 and below 1")
+        self._check_mixing()
+
+    def _check_mixing(self) -> None:
+        for field in ("mixup", "cutmix"):
+            if not 0.0 <= getattr(self, field) < float("inf"):
+                raise BadSetting(field, getattr(self, field), "must be finite and not negative; 0 turns it off")
+        for field in ("mix_probability", "mix_switch"):
+            if not 0.0 <= getattr(self, field) <= 1.0:
+                raise BadSetting(field, getattr(self, field), "must be between 0 and 1")
+        if (self.mixup or self.cutmix) and self.batch_size % (2 * self.micro_batches):
+            fix = f"mixup and cutmix mix pairs: must be a multiple of {2 * self.micro_batches}"
+            fix += f" (2 x {self.micro_batches} micro-batches)" if self.micro_batches > 1 else ""
+            raise BadSetting("batch_size", self.batch_size, fix)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,35 @@
+"""Many small pictures with their names on one sheet."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+_COLUMNS = 8
+
+
+def draw_contact_sheet(images: np.ndarray, names: Sequence[str], path: Path, title: str) -> Path:
+    """Draws pictures with a name below each into a PNG.
+
+    Args:
+      images: uint8 (n, h, w, c), at least one, c 1 or 3.
+      names: of the pictures; long ones are shortened.
+      path: the PNG to write.
+      title: above the sheet.
+    """
+    from matplotlib.figure import Figure
+
+    rows = math.ceil(len(images) / _COLUMNS)
+    shape = images.shape[1] / images.shape[2]
+    figure = Figure(figsize=(1.6 * _COLUMNS, (1.6 * shape + 0.2) * rows + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    axes = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, image, name in zip(axes, images, names, strict=False):
+        axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+        axis.set_title(name if len(name) <= 24 else f"{name[:23]}…", fontsize=7, y=-0.16, parse_math=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path
