@@ -14,7 +14,7 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pyte
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
-os.environ["VIT_JAX_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "data")
+os.environ["VIT_JAX_CACHE"] = str(Path(__file__).parents[1] / ".pytest_cache" / "data")
 
 import pytest
 

@@ -16,7 +16,7 @@ VALUES = np.arange(1000) ** 2
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("VIT_JAX_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("VIT_JAX_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -61,7 +61,7 @@ def test_a_place_that_cannot_be_written_costs_memory_and_a_warning(folder, caplo
     assert np.array_equal(found, VALUES)
     assert held_bytes(found) == 8000
     assert "cannot be written" in caplog.text
-    assert "set VIT_JAX_CACHE_DIR" in caplog.text
+    assert "set VIT_JAX_CACHE" in caplog.text
 
 
 def test_threads_that_write_at_once_agree(folder):
@@ -93,11 +93,11 @@ for n in range(50):
 
 
 def test_the_place_follows_the_environment(monkeypatch):
-    monkeypatch.setenv("VIT_JAX_CACHE_DIR", "/own")
+    monkeypatch.setenv("VIT_JAX_CACHE", "/own")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     monkeypatch.setenv("HOME", "/home/me")
     assert cache_dir() == Path("/own")
-    monkeypatch.delenv("VIT_JAX_CACHE_DIR")
+    monkeypatch.delenv("VIT_JAX_CACHE")
     assert cache_dir() == Path("/xdg/vit_jax")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_dir() == Path("/home/me/.cache/vit_jax")

@@ -74,6 +74,18 @@ def test_resize_small_sets_the_shorter_side_and_keeps_the_aspect(height, width, 
     assert found.shape == (*expected, 3)
 
 
+@pytest.mark.parametrize(("ratio", "expected"), [(1, (8, 12)), (1.25, (10, 15)), (1.143, (9, 14)), (0.1, (1, 1))])
+def test_resize_gives_a_multiple_of_the_image_size(ratio, expected):
+    (found,) = apply(f"resize({ratio})", noise(23, 31, 3), size=(8, 12))
+    assert found.shape == (*expected, 3)
+
+
+@pytest.mark.parametrize("name", ["resize", "resize_small"])
+def test_a_resize_to_nothing_is_refused(name):
+    with pytest.raises(ValueError, match="ratio is too small"):
+        apply(f"{name}(0.01)", noise(23, 31, 3))
+
+
 @pytest.mark.parametrize("size", [(375, 500), (500, 333), (224, 224), (100, 120)])
 def test_the_evaluation_string_equals_tensorflow(size):
     image = noise(*size, 3)

@@ -167,7 +167,7 @@ def test_only_as_many_labels_are_read_as_it_takes():
 
 
 def test_what_was_chosen_is_remembered_by_the_name_of_the_source(tmp_path, monkeypatch):
-    monkeypatch.setenv("VIT_JAX_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("VIT_JAX_CACHE", str(tmp_path))
     labels = [0, 1, 1, 2, 1, 0]  # one class has too few
     first = Numbers(labels, name="a")
     chosen = indices(take_subset(first, "2 per class", 0))

@@ -38,7 +38,7 @@ def path(tmp_path):
 def cache(tmp_path, monkeypatch):
     """Every index is kept in this folder."""
     monkeypatch.setattr(tfrecord, "CACHE_FROM", 0)
-    monkeypatch.setenv("VIT_JAX_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("VIT_JAX_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -172,11 +172,11 @@ def test_without_a_place_for_the_index_it_is_held_in_memory_with_a_warning(path,
     assert records.memory_bytes() == 7 * 8
     (message,) = caplog.messages
     assert "cannot be written" in message
-    assert "VIT_JAX_CACHE_DIR" in message
+    assert "VIT_JAX_CACHE" in message
 
 
 def test_small_sets_are_not_cached(path, tmp_path, monkeypatch):
-    monkeypatch.setenv("VIT_JAX_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("VIT_JAX_CACHE", str(tmp_path / "cache"))
     assert whole(path).memory_bytes() == 7 * 8
     assert not (tmp_path / "cache").exists()
 

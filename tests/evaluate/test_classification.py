@@ -122,3 +122,36 @@ def test_a_label_without_a_class_is_refused(one_device):
     model = Model(MODEL.settings, MODEL.image_size, MODEL.channels, classes=6)
     with pytest.raises(UserError, match=r"label \d+; the model knows 0 to 5"):
         Classification(model, DATASET, one_device, 64).run(model.init(jax.random.key(0)))
+
+
+class ManyLabels:
+    """The synthetic images with any number of labels each, some with none."""
+
+    size, label_names = SIZE, DATASET.label_names
+
+    def __init__(self, classes=CLASSES):
+        self.labels = (np.random.default_rng(5).uniform(size=(SIZE, classes)) < 0.15).astype(np.float32)
+
+    def eval_batches(self, batch_size, rows):
+        for number, batch in enumerate(DATASET.eval_batches(batch_size, rows)):
+            index = (number * batch_size + rows) % SIZE
+            yield {**batch, "label": self.labels[index]}
+
+
+@pytest.mark.parametrize("batch_size", [7, 128])
+def test_any_of_several_labels_is_right_and_images_without_are_left_out(one_device, batch_size):
+    data, params = ManyLabels(), random_params()
+    (batch,) = DATASET.eval_batches(SIZE, np.arange(SIZE))
+    logits = np.asarray(jax.jit(MODEL.apply)(params, normalize(batch["image"]))["logits"])
+    order = np.argsort(-logits, axis=-1)
+    scored = [i for i in range(SIZE) if data.labels[i].any()]
+    assert 0 < len(scored) < SIZE
+    found = Classification(MODEL, data, one_device, batch_size).run(params)
+    assert found["examples"] == len(scored)
+    assert found["accuracy"] == pytest.approx(np.mean([data.labels[i, order[i, 0]] > 0 for i in scored]))
+    assert found["top5"] == pytest.approx(np.mean([data.labels[i, order[i, :5]].any() for i in scored]))
+
+
+def test_another_number_of_classes_is_refused(one_device):
+    with pytest.raises(UserError, match="the split has 4 classes and the model 10"):
+        Classification(MODEL, ManyLabels(4), one_device, 50).run(random_params())

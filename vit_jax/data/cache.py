@@ -14,11 +14,11 @@ Pieces = Iterator[tuple[int, np.ndarray]]
 
 
 def cache_dir() -> Path:
-    """Where this machine keeps them: $VIT_JAX_CACHE_DIR, else vit_jax in $XDG_CACHE_HOME or ~/.cache.
+    """Where this machine keeps them: $VIT_JAX_CACHE, else vit_jax in $XDG_CACHE_HOME or ~/.cache.
 
     A folder that several machines share works: each file appears whole or not at all.
     """
-    own = os.environ.get("VIT_JAX_CACHE_DIR")
+    own = os.environ.get("VIT_JAX_CACHE")
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vit_jax"
 
 
@@ -39,7 +39,7 @@ def cached(name: str, size: int, pieces: Callable[[], Pieces]) -> np.ndarray:
             _write(path, pieces)
         except OSError as error:
             cost = f"{size * 8 / 2**20:,.1f} MiB are held in memory instead and computed again by the next run"
-            logging.warning("%s cannot be written (%s): %s; set VIT_JAX_CACHE_DIR", path, error.strerror, cost)
+            logging.warning("%s cannot be written (%s): %s; set VIT_JAX_CACHE", path, error.strerror, cost)
             return _filled(np.empty(size, np.int64), pieces)
     if not size:
         return np.empty(0, np.int64)

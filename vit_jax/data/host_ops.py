@@ -22,7 +22,7 @@ def decode(picture: Picture, context: HostContext, fast: bool = False) -> None:
 def resize(picture: Picture, context: HostContext, ratio: float = 1.0) -> None:
     """To `ratio` times the image size, bilinear with antialiasing; the aspect ratio may change."""
     height, width = (round(side * ratio) for side in context.size)
-    if min(height, width) < 1:
+    if height < 1 or width < 1:
         raise ValueError("ratio is too small")
     picture.resize(height, width, antialias=True)
 

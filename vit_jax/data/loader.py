@@ -171,28 +171,29 @@ class Parser:
         shape, dtype = ((len(source.label_names),), tf.float32) if source.multi_label else ((), tf.int32)
         specs = tf.TensorSpec((), tf.string), tf.TensorSpec(shape, dtype), tf.TensorSpec((2,), tf.int32)
         idle = False
-        even = True  # whether every feature has the same shape in every record
 
         # Plain TensorFlow, not rewritten by AutoGraph: see `compile_steps`.
         @tf.autograph.experimental.do_not_convert
         def one(record: tf.Tensor, label: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            nonlocal idle, even
-            parsed = source.parse(record, label)
-            even = all(t.shape.is_fully_defined() for t in tf.nest.flatten(parsed))
-            features = program.labels(parsed, seed)
+            nonlocal idle
+            features = program.labels(source.parse(record, label), seed)
             image, found = features["image"], features["label"]
             idle = image is record and found is label
             return image, tf.cast(found, tf.float32 if found.dtype.is_floating else tf.int32)
 
         self._one = tf.function(one, autograph=False, input_signature=specs)
-        image, self.label = (
-            tf.TensorSpec(t.shape, t.dtype) for t in self._one.get_concrete_function().structured_outputs
-        )
-        self._many = None if idle else self._on_batches(specs, (image, self.label), threads, even)
+        traced = self._one.get_concrete_function()
+        image, self.label = (tf.TensorSpec(t.shape, t.dtype) for t in traced.structured_outputs)
+        self._many: Callable[..., Any] | None = None
+        if not idle:
+            alike = all(_has_fixed_sizes(op) for op in traced.graph.get_operations())
+            self._many = self._on_batches(specs, (image, self.label), alike, threads)
 
     def _on_batches(
-        self, takes: tuple[Any, ...], gives: tuple[Any, ...], threads: int, even: bool
+        self, takes: tuple[Any, ...], gives: tuple[Any, ...], alike: bool, threads: int
     ) -> Callable[..., Any]:
+        """`one` for all rows, at once where TensorFlow can do that: four times as fast as one after the other."""
+
         def one(row: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
             return self._one(*row)
 
@@ -203,8 +204,8 @@ class Parser:
             return tf.map_fn(one, values, fn_output_signature=gives, parallel_iterations=threads)
 
         signature = [tf.TensorSpec((None, *spec.shape), spec.dtype) for spec in takes]
-        if even:  # otherwise lists would be padded to the longest of the batch, and label operations would see it
-            with contextlib.suppress(ValueError, NotImplementedError):  # not all of TensorFlow can be vectorised
+        if alike:
+            with contextlib.suppress(ValueError, NotImplementedError):  # not all operations can be vectorised
                 return tf.function(at_once, autograph=False).get_concrete_function(*signature)
         return tf.function(in_turn, autograph=False).get_concrete_function(*signature)
 
@@ -233,3 +234,11 @@ class Parser:
             except _ERRORS as error:
                 bad[row] = f"has a record that cannot be used ({reason(error)})"
         return images, found, bad
+
+
+def _has_fixed_sizes(operation: tf.Operation) -> bool:
+    """Whether this is no parser, or one that gives the same sizes for all records: vectorised, it pads them to one."""
+    if operation.type != "ParseExampleV2":  # what `tf.io.parse_single_example` becomes
+        return not operation.type.startswith("Parse")
+    lists = operation.get_attr("num_sparse") or operation.get_attr("ragged_value_types")
+    return not lists and all(tf.TensorShape(s).is_fully_defined() for s in operation.get_attr("dense_shapes"))

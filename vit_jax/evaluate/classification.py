@@ -22,6 +22,9 @@ _IN_FLIGHT = 2
 class Classification:
     """Top-1, top-5 and loss on a split.
 
+    Where an image has any number of labels, a class is right if it is one of them, and images without labels are left
+    out of everything, the count too: that is how ImageNet-ReaL is scored (arXiv 2006.07159).
+
     Args:
       model: whose parameters will be tested.
       dataset: the split.
@@ -66,6 +69,12 @@ class Classification:
 
     def _checked_batches(self) -> Iterator[Batch]:
         for batch in self._dataset.eval_batches(self._batch_size, self._rows):
+            if batch["label"].ndim == 2:
+                given = batch["label"].shape[1]
+                if given != self._model.classes:
+                    raise UserError(f"the split has {given} classes and the model {self._model.classes}")
+                yield batch
+                continue
             wrong = (batch["label"] < 0) | (batch["label"] >= self._model.classes)
             if wrong.any():
                 label = int(batch["label"][wrong][0])
@@ -81,9 +90,10 @@ def _make_step(
     def step(params: Params, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         logits = model.apply(params, normalize(batch["image"]), constrain=constrain)["logits"]
         labels = batch["label"]
-        of_label = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+        true = jax.nn.one_hot(labels, model.classes, dtype=bool) if labels.ndim == 1 else labels > 0
+        best = jnp.where(true, logits, -jnp.inf).max(axis=-1, keepdims=True)
         # Ties and NaN count as larger, so that a constant or broken output scores nothing by luck.
-        rank = (~(logits < of_label)).sum(axis=-1) - 1
+        rank = (~(logits < best) & ~true).sum(axis=-1)
         each = {
             "accuracy": rank == 0,
             "loss": classification_loss(logits, labels, loss),
@@ -91,7 +101,8 @@ def _make_step(
         }
         if model.classes > TOP_K:
             each["top5"] = rank < TOP_K
-        return {name: jnp.where(batch["mask"], v, 0).sum(dtype=jnp.float32) for name, v in each.items()}
+        counted = batch["mask"] & true.any(axis=-1)
+        return {name: jnp.where(counted, v, 0).sum(dtype=jnp.float32) for name, v in each.items()}
 
     shardings = None if params is None else jax.tree.map(lambda leaf: leaf.sharding, params)
     return jax.jit(
