@@ -136,6 +136,7 @@ def test_files_of_one_name_are_kept_apart(server: Any, tmp_path: Path) -> None:
 
 
 def test_the_cache_is_named_by_the_environment(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VIT_JAX_CACHE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert fetch(f"{server.url}/whole").is_relative_to(tmp_path / ".cache/vit_jax")
     monkeypatch.setenv("VIT_JAX_CACHE", "~/elsewhere")
