@@ -15,7 +15,8 @@ BASE = [
     "clu>=0.0.12",
     "tensorboard>=2.18",
     "tensorflow-datasets>=4.9.9",
-    "opencv-python-headless>=4.9",
+    "opencv-python-headless>=4.10",
+    "pillow>=11",
     # Reads sets that are stored so; other systems have no wheel, and we say so when such a set is opened.
     'array_record>=0.5; sys_platform == "linux" or (sys_platform == "darwin" and platform_machine == "arm64")',
     "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without declaring it
