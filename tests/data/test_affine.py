@@ -34,7 +34,7 @@ def test_it_is_a_function_of_the_seed_alone():
 
 def moved_by(monkeypatch, image, turn=0.0, down=0.0, right=0.0, zoom=0.0, **amounts):
     """`random_affine` with these draws in place of its random ones."""
-    monkeypatch.setattr(affine, "_uniform", lambda *_: tf.constant([turn, down, right, zoom]))
+    monkeypatch.setattr(affine, "uniform", lambda *_: tf.constant([turn, down, right, zoom]))
     return apply(image, **{"degrees": 0.0, "shift": 0.0, "scale": 0.0, **amounts})
 
 

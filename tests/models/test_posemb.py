@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vit_jax.models.posemb import Sequence, added, sincos_2d, stacked_tables
+from vit_jax.models.posemb import TokenLayout, position_table, sincos_2d, stacked_tables
 from vit_jax.models.settings import PLACES, POSEMBS
 
 from .reference import (
@@ -89,7 +89,7 @@ def test_relative_embeddings_at_the_stem_act_in_the_first_layer_only():
 
 @pytest.mark.parametrize("kind", ["learned_1d", "learned_2d", "sincos_2d"])
 def test_registers_and_class_token_have_no_position_but_learned_1d_gives_the_class_token_one(kind):
-    sequence = Sequence(GRID, 1, REGISTERS, EMBED, HEAD_DIM)
+    sequence = TokenLayout(GRID, 1, REGISTERS, EMBED, HEAD_DIM)
 
     class Ones:
         """Tables full of ones."""
@@ -98,7 +98,7 @@ def test_registers_and_class_token_have_no_position_but_learned_1d_gives_the_cla
         pos_embedding_y = np.ones((GRID[0], EMBED // 2))
         pos_embedding_x = np.ones((GRID[1], EMBED // 2))
 
-    table = np.asarray(added(kind, Ones, sequence))
+    table = np.asarray(position_table(kind, Ones, sequence))
     assert table.shape == (1, 1 + REGISTERS + PATCHES, EMBED)
     np.testing.assert_array_equal(table[0, 0], 1.0 if kind == "learned_1d" else 0.0)
     np.testing.assert_array_equal(table[0, 1 : 1 + REGISTERS], 0.0)
@@ -107,7 +107,7 @@ def test_registers_and_class_token_have_no_position_but_learned_1d_gives_the_cla
 
 @pytest.mark.parametrize("kind", ["relative", "none"])
 def test_what_is_not_added_is_nothing(kind):
-    assert added(kind, None, Sequence(GRID, 1, 0, EMBED, HEAD_DIM)) is None
+    assert position_table(kind, None, TokenLayout(GRID, 1, 0, EMBED, HEAD_DIM)) is None
 
 
 @pytest.mark.parametrize(("grid", "width"), [((2, 3), 16), ((5, 4), 8), ((3, 3), 4)])
@@ -122,7 +122,7 @@ def test_sine_cosine_table_is_the_formula(grid, width):
 
 
 def test_tables_start_at_a_deviation_of_a_fiftieth_and_differ_by_layer():
-    table = stacked_tables("learned_1d", Sequence((8, 8), 1, 0, 64, 16), 3, nnx.Rngs(params=0)).pos_embedding[...]
+    table = stacked_tables("learned_1d", TokenLayout((8, 8), 1, 0, 64, 16), 3, nnx.Rngs(params=0)).pos_embedding[...]
     assert (table.shape, table.dtype) == ((3, 1, 65, 64), np.float32)
     assert float(table.std()) == pytest.approx(0.02, rel=0.05)
     assert (table[0] != table[1]).mean() > 0.99

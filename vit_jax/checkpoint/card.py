@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax.checkpoint.metadata import Metadata
+from vit_jax.data import RESIZE_SMALL_RATIO
 from vit_jax.models import Model
 
 PREPROCESSING = "preprocessing.json"
@@ -157,7 +158,7 @@ def _step(op: str, metadata: Metadata) -> dict[str, Any]:
     if name == "central_crop":
         return {"step": "central_crop", **size, "pad_value": 0}
     if name == "resize_small":
-        ratio = float(re.sub(r"ratio\s*=", "", argument) or 1.143)
+        ratio = float(re.sub(r"ratio\s*=", "", argument) or RESIZE_SMALL_RATIO)
         return {"step": "resize_keeping_aspect_ratio", "shorter_side": round(max(height, width) * ratio), **bilinear}
     return {"step": op, "defined_in": "vit_jax.data.ops"}
 

@@ -23,9 +23,9 @@ from vit_jax.checkpoint.files import new_folder
 from vit_jax.checkpoint.layouts import huggingface, timm, to_file
 from vit_jax.checkpoint.layouts.pytorch import PIXEL_SCALE
 from vit_jax.checkpoint.metadata import Metadata
+from vit_jax.data import RESIZE_SMALL_RATIO
 from vit_jax.errors import BadSetting, UserError
-from vit_jax.models import EncoderShape, Model, Params, parse_variant
-from vit_jax.models.posemb import Sequence, added
+from vit_jax.models import EncoderShape, Model, Params, TokenLayout, parse_variant, position_table
 from vit_jax.trees import named_leaves, nested
 
 CONFIG = "config.json"
@@ -167,10 +167,8 @@ def _with_table(params: Params, model: Model) -> Params:
     """The parameters with one table of positions (1, n, d) for the whole sequence; zeros where nothing is added."""
     named = named_leaves(params)
     shape, settings = _encoder(model), model.settings
-    cls = int(settings.pooling == "token")
-    sequence = Sequence(model.grid, cls, settings.registers, shape.width, shape.width // shape.heads)
     tables = {name: array for name, array in named.items() if re.fullmatch(r"pos_embedding(_[xy])?", name)}
-    table = added(settings.posemb, SimpleNamespace(**tables), sequence)
+    table = position_table(settings.posemb, SimpleNamespace(**tables), TokenLayout.of(settings, model.grid))
     kept = {name: array for name, array in named.items() if name not in tables}
     whole = np.zeros((1, model.tokens, shape.width)) if table is None else np.asarray(table)
     return nested({**kept, "pos_embedding": whole})
@@ -276,7 +274,7 @@ def _shorter_side(metadata: Metadata) -> int | None:
     text = metadata.config.get("data", {}).get("eval_preprocess", "decode|resize")
     match = re.fullmatch(r"decode\|resize_small(?:\((?:ratio=)?(\d*\.?\d*)\))?\|central_crop", text.replace(" ", ""))
     if match:
-        return round(max(metadata.model.image_size) * float(match[1] or 1.143))  # the default of `resize_small`
+        return round(max(metadata.model.image_size) * float(match[1] or RESIZE_SMALL_RATIO))
     if text.replace(" ", "") not in ("decode", "decode|resize"):
         fix = "a folder for PyTorch can say decode|resize or decode|resize_small(ratio)|central_crop"
         raise BadSetting("data.eval_preprocess", text, fix)

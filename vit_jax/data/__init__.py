@@ -8,13 +8,14 @@ import numpy as np
 
 from vit_jax.data.dataset import Batch, Dataset, SyntheticDataset
 from vit_jax.data.order import permute, train_indices
-from vit_jax.data.settings import DataSettings
+from vit_jax.data.settings import RESIZE_SMALL_RATIO, DataSettings
 from vit_jax.errors import BadSetting, UserError
 
 if TYPE_CHECKING:
     import types
 
 __all__ = [
+    "RESIZE_SMALL_RATIO",
     "Batch",
     "DataSettings",
     "Dataset",
@@ -22,6 +23,7 @@ __all__ = [
     "check_preprocess",
     "decode_files",
     "embedded_split",
+    "import_tensorflow",
     "open_dataset",
     "permute",
     "prepare",
@@ -80,12 +82,22 @@ def embedded_split(split: str) -> tuple[np.ndarray, np.ndarray]:
     return _tensorflow_module("digits").load_split(split)
 
 
-def _tensorflow_module(name: str) -> "types.ModuleType":
+def import_tensorflow(purpose: str) -> "types.ModuleType":
+    """TensorFlow, quiet and without accelerators, which belong to JAX.
+
+    Raises:
+      UserError: it cannot be imported; names the purpose.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # for matmuls, which no pipeline has; it announces itself
     try:
         import tensorflow as tf
     except ImportError as error:
-        raise UserError(f"this data set needs TensorFlow, which cannot be imported ({error})") from None
-    tf.config.set_visible_devices([], "GPU")  # the accelerators belong to JAX
+        raise UserError(f"{purpose} needs TensorFlow, which cannot be imported ({error})") from None
+    tf.config.set_visible_devices([], "GPU")
+    return tf
+
+
+def _tensorflow_module(name: str) -> "types.ModuleType":
+    import_tensorflow("this data set")
     return importlib.import_module(f"vit_jax.data.{name}")

@@ -4,11 +4,7 @@ import math
 
 import tensorflow as tf
 
-from vit_jax.data.ops import Context, op
-
-
-def _uniform(context: Context, number: int, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
-    return tf.random.stateless_uniform((number,), context.seed, low, high)
+from vit_jax.data.ops import Context, op, uniform
 
 
 @op
@@ -19,7 +15,7 @@ def random_affine(
     if not 0 <= scale < 1:
         raise ValueError("needs 0 <= scale < 1")
     height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
-    turn, down, right, zoom = tf.unstack(_uniform(context, 4, -1.0, 1.0))
+    turn, down, right, zoom = tf.unstack(uniform(context, 4, -1.0, 1.0))
     angle, zoom = turn * (degrees * math.pi / 180), 1 + zoom * scale
     cos, sin = tf.cos(angle) / zoom, tf.sin(angle) / zoom
     y, x = (height - 1) / 2, (width - 1) / 2

@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
-from vit_jax.data.ops import LUMA, Context, op
+from vit_jax.data.ops import LUMA, Context, op, uniform
 
 FILL = 128
 _SIDE = 224  # pixels of the pictures for which RandAugment's distances were published
@@ -41,16 +41,12 @@ def _part(context: Context, number: int) -> Context:
     return dataclasses.replace(context, seed=tf.random.experimental.stateless_fold_in(context.seed, number))
 
 
-def _uniform(context: Context, number: int, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
-    return tf.random.stateless_uniform((number,), context.seed, low, high)
-
-
 def _index(context: Context, size: int) -> tf.Tensor:
     return tf.random.stateless_uniform((), context.seed, 0, size, tf.int32)
 
 
 def _signs(context: Context, number: int) -> tf.Tensor:
-    return tf.where(_uniform(context, number) < 0.5, -1.0, 1.0)
+    return tf.where(uniform(context, number) < 0.5, -1.0, 1.0)
 
 
 def _sometimes(draw: tf.Tensor, probability: float, change: Change, image: tf.Tensor) -> tf.Tensor:
@@ -263,7 +259,7 @@ def _replaced(
 def cut_out(image: tf.Tensor, half: tf.Tensor, context: Context) -> tf.Tensor:
     """Fills a square of side 2 * `half` pixels about a random pixel; it may stick out."""
     height, width = _sides(image)
-    draws = _uniform(context, 2)
+    draws = uniform(context, 2)
     y, x = (tf.cast(tf.floor(draws[i] * side), tf.int32) for i, side in enumerate((height, width)))
     return _replaced(image, y - half, x - half, y + half, x + half, tf.constant(FILL, tf.uint8))
 
@@ -383,7 +379,7 @@ def autoaugment(image: tf.Tensor, context: Context, policy: str = "imagenet") ->
     if policy not in POLICIES:
         raise ValueError(f"policy = {policy!r} must be one of {', '.join(POLICIES)}")
     height, width = _sides(image)
-    draws = _uniform(_part(context, 1), 2)
+    draws = uniform(_part(context, 1), 2)
     signs = _signs(_part(context, 2), 2)
     pair = _index(_part(context, 3), len(POLICIES[policy]))
     for i in range(2):
@@ -416,7 +412,7 @@ def color_jitter(
     """
     if min(brightness, contrast, saturation, hue) < 0 or hue > 0.5:
         raise ValueError("needs amounts of at least 0, and hue of at most 0.5")
-    draws = tf.unstack(_uniform(_part(context, 1), 4))
+    draws = tf.unstack(uniform(_part(context, 1), 4))
 
     def factor(number: int, amount: float) -> tf.Tensor:
         low = max(0.0, 1.0 - amount)
@@ -431,7 +427,7 @@ def color_jitter(
         changes.append(lambda x: saturated(x, factor(2, saturation)))
     if hue:
         changes.append(lambda x: hue_shifted(x, (2 * draws[3] - 1) * hue))
-    order = tf.argsort(_uniform(_part(context, 2), len(changes)))
+    order = tf.argsort(uniform(_part(context, 2), len(changes)))
     for number in tf.unstack(order):
         image = _one_of(number, changes, image)
     return image
@@ -465,7 +461,7 @@ def gaussian_blur(
     _check_probability(probability)
     if not 0 < sigma_min <= sigma_max <= 10:
         raise ValueError("needs 0 < sigma_min <= sigma_max <= 10")
-    draw, place = tf.unstack(_uniform(context, 2))
+    draw, place = tf.unstack(uniform(context, 2))
     sigma = sigma_min + place * (sigma_max - sigma_min)
     return _sometimes(draw, probability, lambda x: blurred(x, sigma, math.ceil(4 * sigma_max)), image)
 
@@ -478,7 +474,7 @@ def grayscale(image: tf.Tensor, context: Context, probability: float = 0.2) -> t
       ValueError: the probability is not in 0..1.
     """
     _check_probability(probability)
-    return _sometimes(_uniform(context, 1)[0], probability, grayed, image)
+    return _sometimes(uniform(context, 1)[0], probability, grayed, image)
 
 
 @op
@@ -491,7 +487,7 @@ def solarize(image: tf.Tensor, context: Context, probability: float = 0.2, thres
     _check_probability(probability)
     if not 0 <= threshold <= 256:
         raise ValueError(f"threshold = {threshold} must be between 0 and 256")
-    return _sometimes(_uniform(context, 1)[0], probability, lambda x: solarized(x, float(threshold)), image)
+    return _sometimes(uniform(context, 1)[0], probability, lambda x: solarized(x, float(threshold)), image)
 
 
 @op
@@ -524,7 +520,7 @@ def random_erasing(
         by = tf.cast(noise, tf.uint8) if fill == "noise" else tf.constant(FILL, tf.uint8)
         return _replaced(x, top, left, bottom, right, by)
 
-    return _sometimes(_uniform(context, 1)[0], probability, erase, image)
+    return _sometimes(uniform(context, 1)[0], probability, erase, image)
 
 
 def _erased_box(
@@ -538,7 +534,7 @@ def _erased_box(
     boxes = tf.round(tf.sqrt(tf.stack([area * aspect, area / aspect], axis=1)))
     fits = tf.reduce_all(boxes <= sides, axis=1)
     box = tf.where(tf.reduce_any(fits), boxes[tf.argmax(fits, output_type=tf.int32)], 0.0)
-    start = tf.floor(_uniform(_part(context, 1), 2) * (sides - box + 1))
+    start = tf.floor(uniform(_part(context, 1), 2) * (sides - box + 1))
     return tuple(tf.unstack(tf.cast(tf.concat([start, start + box], axis=0), tf.int32)))
 
 

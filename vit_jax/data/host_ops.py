@@ -4,6 +4,7 @@ import math
 
 from vit_jax.data.ops import HostContext, host_op
 from vit_jax.data.picture import BadImage, Picture
+from vit_jax.data.settings import RESIZE_SMALL_RATIO
 
 ATTEMPTS = 10  # shapes that `inception_crop` tries before it takes the whole picture
 
@@ -28,7 +29,7 @@ def resize(picture: Picture, context: HostContext, ratio: float = 1.0) -> None:
 
 
 @host_op()
-def resize_small(picture: Picture, context: HostContext, ratio: float = 1.143) -> None:
+def resize_small(picture: Picture, context: HostContext, ratio: float = RESIZE_SMALL_RATIO) -> None:
     """Shorter side to `ratio` times the image size's longer one (224 -> 256), keeping the aspect ratio."""
     side = round(max(context.size) * ratio)
     if side < 1:

@@ -55,6 +55,11 @@ HOST_OPS: dict[Callable[..., Any], int] = {}  # with the number of draws
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def uniform(context: Context, number: int, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
+    """The draws of a graph operation, float32 (number,); always the same ones for a context."""
+    return tf.random.stateless_uniform((number,), context.seed, low, high)
+
+
 def op(function: F) -> F:
     """Registers a graph operation under its function's name."""
     OPS[function.__name__] = function

@@ -4,6 +4,8 @@ import dataclasses
 
 from vit_jax.errors import BadSetting
 
+RESIZE_SMALL_RATIO = 1.143  # of `resize_small`: 256 for images of 224
+
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:

@@ -3,6 +3,7 @@
 from vit_jax.models.axes import STACKED
 from vit_jax.models.layers import Constrain, unconstrained
 from vit_jax.models.model import Model, Params, normalize
+from vit_jax.models.posemb import TokenLayout, position_table
 from vit_jax.models.settings import ModelSettings
 from vit_jax.models.variants import ENCODERS, RESNETS, EncoderShape, TrunkShape, Variant, parse_variant
 
@@ -15,9 +16,11 @@ __all__ = [
     "Model",
     "ModelSettings",
     "Params",
+    "TokenLayout",
     "TrunkShape",
     "Variant",
     "normalize",
     "parse_variant",
+    "position_table",
     "unconstrained",
 ]

@@ -9,12 +9,13 @@ import numpy as np
 from flax import nnx
 
 from vit_jax.models import stack
+from vit_jax.models.settings import ModelSettings
 
 INIT = nnx.initializers.normal(stddev=0.02)
 
 
 @dataclasses.dataclass(frozen=True)
-class Sequence:
+class TokenLayout:
     """How the tokens lie: [class token, registers, patches in raster order].
 
     Attributes:
@@ -30,6 +31,14 @@ class Sequence:
     registers: int
     width: int
     head_dim: int
+
+    @staticmethod
+    def of(settings: ModelSettings, grid: tuple[int, int]) -> "TokenLayout":
+        """Of a ViT or hybrid with this grid of patches."""
+        shape = settings.resolved.encoder
+        assert shape is not None
+        cls = int(settings.pooling == "token")
+        return TokenLayout(grid, cls, settings.registers, shape.width, shape.width // shape.heads)
 
     @property
     def patches(self) -> int:
@@ -49,12 +58,12 @@ class Tables(nnx.Module):
     (h, d/2) and `pos_embedding_x` (w, d/2). `relative`: `relative_embedding` (2n - 1, e). Others: none.
     """
 
-    def __init__(self, kind: str, sequence: Sequence, rngs: nnx.Rngs):
+    def __init__(self, kind: str, sequence: TokenLayout, rngs: nnx.Rngs):
         for name, shape in table_shapes(kind, sequence).items():
             setattr(self, name, nnx.Param(INIT(rngs.params(), shape, jnp.float32)))
 
 
-def table_shapes(kind: str, sequence: Sequence) -> dict[str, tuple[int, ...]]:
+def table_shapes(kind: str, sequence: TokenLayout) -> dict[str, tuple[int, ...]]:
     """{name: shape} of the learned tables of `kind`, see `Tables`."""
     (height, side), half = sequence.grid, sequence.width // 2
     shapes: dict[str, dict[str, tuple[int, ...]]] = {
@@ -65,12 +74,12 @@ def table_shapes(kind: str, sequence: Sequence) -> dict[str, tuple[int, ...]]:
     return shapes.get(kind, {})
 
 
-def stacked_tables(kind: str, sequence: Sequence, depth: int, rngs: nnx.Rngs) -> Tables:
+def stacked_tables(kind: str, sequence: TokenLayout, depth: int, rngs: nnx.Rngs) -> Tables:
     """One `Tables` a layer, with a leading layer axis."""
     return stack.stacked(lambda rngs: Tables(kind, sequence, rngs), depth, rngs)
 
 
-def added(kind: str, tables: Any, sequence: Sequence) -> jax.Array | None:
+def position_table(kind: str, tables: Any, sequence: TokenLayout) -> jax.Array | None:
     """What is added to the sequence: (1, n, d) float32, or None for `relative` and `none`.
 
     Registers have no position, and the class token has one with `learned_1d` only.
@@ -112,7 +121,7 @@ class Positions:
 
     kind: str
     at: str
-    sequence: Sequence
+    sequence: TokenLayout
     tables: Any
     depth: int
 
@@ -130,4 +139,4 @@ class Positions:
         tables = self.tables if own is None else own
         if self.kind == "relative":
             return None, tables.relative_embedding[...] * share
-        return (None if self.at == "stem" else added(self.kind, tables, self.sequence)), None
+        return (None if self.at == "stem" else position_table(self.kind, tables, self.sequence)), None

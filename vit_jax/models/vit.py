@@ -18,7 +18,7 @@ from vit_jax.models.layers import (
     split_key,
 )
 from vit_jax.models.map_head import MapHead
-from vit_jax.models.posemb import INIT, Positions, Sequence, added, stacked_tables, table_shapes
+from vit_jax.models.posemb import INIT, Positions, TokenLayout, position_table, stacked_tables, table_shapes
 from vit_jax.models.resnet import Trunk, trunk_channels
 from vit_jax.models.settings import ModelSettings
 
@@ -36,13 +36,12 @@ class ViT(nnx.Module):
         assert shape is not None
         dtype = jnp.dtype(settings.dtype)
         self.settings, self.shape, self.classes = settings, shape, classes
-        cls = int(settings.pooling == "token")
-        self.sequence = Sequence(grid, cls, settings.registers, shape.width, shape.width // shape.heads)
+        self.sequence = TokenLayout.of(settings, grid)
         if trunk:
             self.trunk = Trunk(trunk, channels, dtype, rngs)
             channels = trunk_channels(trunk)
         self.embedding = PatchEmbed(patch, channels, shape.width, dtype, rngs)
-        if cls:
+        if self.sequence.cls:
             self.cls = nnx.Param(jnp.zeros((1, 1, shape.width), jnp.float32))
         if settings.registers:
             self.registers = nnx.Param(INIT(rngs.params(), (1, settings.registers, shape.width), jnp.float32))
@@ -124,7 +123,7 @@ class ViT(nnx.Module):
                 parts.insert(0, jnp.broadcast_to(token, (patches.shape[0], *token.shape[1:])))
         x = jnp.concatenate(parts, axis=1) if len(parts) > 1 else patches
         if self.settings.posemb_at == "stem":
-            table = added(self.settings.posemb, self, self.sequence)
+            table = position_table(self.settings.posemb, self, self.sequence)
             x = x if table is None else x + table.astype(x.dtype)
         return constrain(x, TOKENS)
 

@@ -1,6 +1,5 @@
 """TensorFlow SavedModel by `jax2tf`: for TensorFlow, TensorFlow Serving and what is built on them."""
 
-import os
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +9,7 @@ import numpy as np
 from vit_jax.checkpoint.card import SAVED_MODEL
 from vit_jax.checkpoint.metadata import Metadata
 from vit_jax.checkpoint.programs.program import PLATFORMS, Program, publish
-from vit_jax.errors import UserError
+from vit_jax.data import import_tensorflow
 from vit_jax.models import Params
 
 
@@ -31,7 +30,7 @@ def export_saved_model(params: Params, metadata: Metadata, path: Path) -> list[P
     Raises:
       UserError: as `publish` does; TensorFlow cannot be imported.
     """
-    tf = _tensorflow()
+    tf = import_tensorflow("SavedModel export")
     program = Program.of(params, metadata)
 
     def run(folder: Path, images: np.ndarray) -> np.ndarray:
@@ -64,14 +63,3 @@ def _save(tf: ModuleType, program: Program, folder: Path) -> None:
             labels.write_text("".join(f"{name}\n" for name in program.metadata.label_names), encoding="utf-8")
             module.labels = tf.saved_model.Asset(str(labels))
         tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
-
-
-def _tensorflow() -> ModuleType:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # it announces itself
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise UserError(f"SavedModel export needs TensorFlow, which cannot be imported ({error})") from None
-    tf.config.set_visible_devices([], "GPU")  # the accelerators belong to JAX
-    return tf
