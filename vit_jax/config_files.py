@@ -35,7 +35,13 @@ def load_settings(cls: type[T], config: str, overrides: Sequence[str] = ()) -> T
       UserError: the file is missing or broken.
       BadSetting: unknown key, wrong type, impossible value.
     """
-    return build(cls, override(complete(load_config(config), cls), overrides))
+    keys = [key_of(text) for text in overrides]
+    return build(cls, override(complete(load_config(config), cls, keys), overrides))
+
+
+def key_of(override: str) -> str:
+    """`config.a.b` of `--config.a.b=value` or `--noconfig.a.b`."""
+    return override.removeprefix("--").removeprefix("no").partition("=")[0]
 
 
 def load_config(config: str) -> ConfigDict:
@@ -97,7 +103,7 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     argv = ["vit_jax", *overrides]
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
     for text, wanted in zip(overrides, types, strict=True):  # one at a time, so that an error belongs to its flag
-        key, _, value = text.removeprefix("--").removeprefix("no").partition("=")
+        key, value = key_of(text), text.partition("=")[2]
         try:
             with contextlib.redirect_stderr(io.StringIO()):
                 values([argv[0], text])

@@ -3,12 +3,14 @@
 import dataclasses
 import math
 import re
+from typing import Any
 
 from vit_jax.errors import BadSetting
 
 _FORM = re.compile(r"^\s*([0-9][0-9_]*\.?[0-9]*(?:e[0-9]+)?)\s*([kKmM]?)\s*(steps?|epochs?|examples?|%|percent|)\s*$")
 _SCALE = {"": 1, "k": 1_000, "m": 1_000_000}
-ACCEPTED = "write it as '5000 steps', '90 epochs', '1.5M examples' or '10%'"
+ACCEPTED = "write it as '5000 steps', '90 epochs', '1.5M examples', '10%' or '10k steps, at most 20%'"
+_AT_MOST = re.compile(r"\s*,\s*at\s+most\s+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,18 +20,23 @@ class Duration:
     Attributes:
       amount: how many.
       unit: `steps`, `epochs`, `examples` or `percent` (of the whole run).
+      at_most: another amount that counts where it is shorter, so that a run may be shortened by its length alone.
     """
 
     amount: float
     unit: str
+    at_most: "Duration | None" = None
 
     @staticmethod
     def parse(text: str, field: str) -> "Duration":
-        """Reads `'90 epochs'`; a bare number means steps.
+        """Reads `'90 epochs'` or `'10k steps, at most 20%'`; a bare number means steps.
 
         Raises:
           BadSetting: names `field`, the text and the accepted forms.
         """
+        parts = _AT_MOST.split(text)
+        if len(parts) == 2:
+            return dataclasses.replace(Duration.parse(parts[0], field), at_most=Duration.parse(parts[1], field))
         match = _FORM.match(text)
         if not match:
             raise BadSetting(field, text, ACCEPTED)
@@ -42,7 +49,7 @@ class Duration:
         return Duration(amount, unit)
 
     def steps(self, *, batch_size: int, examples_per_epoch: int | None, total_steps: int | None, field: str) -> int:
-        """This duration in optimizer steps, rounded to the nearest whole step.
+        """This duration in optimizer steps, rounded to the nearest whole step; the shorter one of two.
 
         Args:
           batch_size: global batch, examples per step.
@@ -53,6 +60,10 @@ class Duration:
         Raises:
           BadSetting: the unit needs something that is not known.
         """
+        if self.at_most is not None:
+            both = (dataclasses.replace(self, at_most=None), self.at_most)
+            known: dict[str, Any] = {"batch_size": batch_size, "examples_per_epoch": examples_per_epoch}
+            return min(part.steps(**known, total_steps=total_steps, field=field) for part in both)
         if self.unit == "steps":
             return round(self.amount)
         if self.unit == "examples":

@@ -1,14 +1,15 @@
 """Typed settings: frozen dataclasses on the inside, `ml_collections.ConfigDict` at the border.
 
-Supported field types: `bool`, `int`, `float`, `str`, `X | None`, `tuple[X, ...]`, `tuple[X, Y]` and other
-settings classes. A class checks its own values in `__post_init__` and raises `BadSetting` with the bare
-field name; `build` puts the path in front.
+Supported field types: `bool`, `int`, `float`, `str`, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, other settings
+classes and `dict[str, <settings class>]`, groups that the user names. A class checks its own values in
+`__post_init__` and raises `BadSetting` with the bare field name; `build` puts the path in front.
 """
 
 import dataclasses
+import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict, config_dict
@@ -41,19 +42,24 @@ def to_dict(settings: Any) -> dict[str, Any]:
     return _plain(dataclasses.asdict(settings))
 
 
-def complete(config: ConfigDict, cls: type) -> ConfigDict:
+def complete(config: ConfigDict, cls: type, keys: Iterable[str] = ()) -> ConfigDict:
     """Fills every key of `cls` that `config` lacks with its default, so that each can be overridden by flag.
 
     Integers where the class wants a float become floats, because a ConfigDict ties a field to its first type.
 
+    Args:
+      config: changed in place.
+      cls: settings class of the whole config.
+      keys: `config.a.b` that will be overridden; those in a group of a `dict` field make the group.
+
     Raises:
       BadSetting: `config` has a key that `cls` does not.
     """
-    _fill(config, cls, "config")
+    _fill(config, cls, "config", tuple(keys))
     return config
 
 
-def _fill(config: ConfigDict, cls: type, path: str) -> None:
+def _fill(config: ConfigDict, cls: type, path: str, keys: tuple[str, ...]) -> None:
     hints = typing.get_type_hints(cls)
     for key in config:
         if key not in hints:
@@ -62,11 +68,13 @@ def _fill(config: ConfigDict, cls: type, path: str) -> None:
         for field in dataclasses.fields(cls):
             hint, key = hints[field.name], field.name
             if dataclasses.is_dataclass(hint):
-                if key not in config:
-                    config[key] = ConfigDict()
-                if not isinstance(config[key], ConfigDict):
-                    raise BadSetting(f"{path}.{key}", config[key], "must be a group of settings (a ConfigDict)")
-                _fill(config[key], typing.cast(type, hint), f"{path}.{key}")
+                _fill(_group(config, key, path), typing.cast(type, hint), f"{path}.{key}", keys)
+            elif typing.get_origin(hint) is dict:
+                groups = _group(config, key, path)
+                member = re.compile(rf"{re.escape(path)}\.{key}\.(\w+)\.")
+                named = [found[1] for found in map(member.match, keys) if found]
+                for name in dict.fromkeys([*groups, *named]):
+                    _fill(_group(groups, name, f"{path}.{key}"), _member_class(hint), f"{path}.{key}.{name}", keys)
             elif key not in config or config[key] is None:
                 default = _default(field)
                 empty = default is None or (key in config and config[key] is None)
@@ -75,6 +83,21 @@ def _fill(config: ConfigDict, cls: type, path: str) -> None:
                 value = float(config[key])
                 del config[key]  # a ConfigDict refuses to change a field's type in place
                 config[key] = value
+
+
+def _group(config: ConfigDict, key: str, path: str) -> ConfigDict:
+    """The group of this name, made if it is missing."""
+    if key not in config:
+        with config.unlocked():
+            config[key] = ConfigDict()
+    if not isinstance(config[key], ConfigDict):
+        raise BadSetting(f"{path}.{key}", config[key], "must be a group of settings (a ConfigDict)")
+    return config[key]
+
+
+def _member_class(hint: Any) -> type:
+    """X of `dict[str, X]`."""
+    return typing.get_args(hint)[1]
 
 
 def _default(field: dataclasses.Field) -> Any:
@@ -101,6 +124,10 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping | ConfigDict):
             raise BadSetting(path, value, "must be a group of settings")
         return build(typing.cast(type, hint), value, path)
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, Mapping | ConfigDict):
+            raise BadSetting(path, value, "must be a group of named groups of settings")
+        return {name: _convert(_member_class(hint), value[name], f"{path}.{name}") for name in value}
     if _is_union(hint):
         return None if value is None else _convert(_member(hint), value, path)
     if typing.get_origin(hint) is tuple:

@@ -69,7 +69,7 @@ TRAIN = {
     "negative batch": ("train.batch_size=-8", "config.train.batch_size = -8", "at least 1"),
     "mesh and devices": ("mesh.tensor=3", "config.mesh", "tensor 3", "8 devices"),
     "patch and image": ("model.variant=mu/9", "config.data.image_size", "(8, 8)", "no whole patch", "9 pixels a side"),
-    "no pooling": ("model.pool=none", "config.model.pool", "'none'", "token, gap, map or first"),
+    "no pooling": ("model.pool=none", "config.model.pool", "'none'", "set token, gap, map or first"),
     "variant without patch": ("model.variant=mu", "config.model.variant", "'mu'", "such as B/16"),
     "unknown variant": ("model.variant=nanno/2", "config.model.variant", 'did you mean "nano"?'),
     "heads and width": ("model.heads=5", "config.model.heads", "5", "divide the width 32"),

@@ -112,7 +112,7 @@ def test_the_catalog_is_listed(call):
     status, out, _ = call("data", "--catalog")
     assert status == 0
     lines = out.splitlines()
-    assert len(lines) == 29
+    assert len(lines) == 30
     assert "cifar10 CIFAR-10 10 classes vit_jax prepare cifar10" in [" ".join(line.split()) for line in lines]
 
 
@@ -122,7 +122,7 @@ def test_a_task_of_the_catalog_is_shown_as_lines_of_a_config(call):
     from vit_jax.settings import build
     from vit_jax.train import RunSettings
 
-    status, out, _ = call("data", "--catalog=vtab/clevr_count", "--stage=dev", "--recipe=bit")
+    status, out, _ = call("data", "--catalog=vtab/clevr_count", "--stage=dev", "--crops=bit")
     assert status == 0
     config = ConfigDict({"data": {}, "evaluate": {}})
     exec(out, {"config": config})
@@ -159,9 +159,9 @@ def test_a_task_is_shown_as_json(call):
         (["--catalog=cifar10", "--stage=test"], "stage = 'test': must be dev or final"),
     ],
 )
-def test_bad_input_is_named(argv, expected, call, tmp_path, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    status, out, err = call("data", *argv, f"--output={tmp_path / 'sheets'}")
+def test_bad_input_is_named(argv, expected, call, tmp_path, digits_dir):
+    where = [f"--config.data.data_dir={digits_dir}"] if DIGITS in argv else []
+    status, out, err = call("data", *argv, *where, f"--output={tmp_path / 'sheets'}")
     assert status == 2
     assert not out
     assert err.startswith("vit_jax data: ")

@@ -120,7 +120,7 @@ def test_settings_can_be_built_and_have_what_the_task_allows(name, stage):
 
 
 @pytest.mark.parametrize(
-    ("name", "recipe", "size", "train", "evaluation"),
+    ("name", "crops", "size", "train", "evaluation"),
     [
         ("cifar10", "vit", 384, "resize(ratio=1.167)|random_crop|flip", "resize"),
         ("cifar10", "bit", 128, "resize(ratio=1.25)|random_crop|flip", "resize"),
@@ -134,8 +134,8 @@ def test_settings_can_be_built_and_have_what_the_task_allows(name, stage):
         ("objectnet", "bit_large", 480, None, "resize_small(ratio=1.067)|central_crop"),
     ],
 )
-def test_sizes_and_crops_are_those_of_the_recipe(name, recipe, size, train, evaluation):
-    data = catalog.settings_for(name, recipe=recipe)["data"]
+def test_sizes_and_crops_are_those_of_the_crops(name, crops, size, train, evaluation):
+    data = catalog.settings_for(name, crops=crops)["data"]
     assert data["image_size"] == (size, size)
     assert data.get("train_preprocess") == (train and f"decode|{train}")
     assert data["eval_preprocess"] == f"decode|{evaluation}"
@@ -168,7 +168,7 @@ def test_a_set_of_ones_own_needs_its_name():
         (("cifar_10",), "task = 'cifar_10': not in the catalog; did you mean \"cifar10\"?"),
         (("cifar10", "test"), "stage = 'test': must be dev or final"),
         (("objectnet", "dev"), "stage = 'dev': objectnet is only evaluated; take final"),
-        (("cifar10", "final", "bt"), "recipe = 'bt': did you mean \"bit\"?"),
+        (("cifar10", "final", "bt"), "crops = 'bt': did you mean \"bit\"?"),
     ],
 )
 def test_what_is_not_in_the_catalog_is_refused(arguments, fault):
@@ -206,7 +206,7 @@ def test_tfds_knows_the_data_set_its_version_and_its_classes(name, tmp_path):
 def strings():
     """All pre-processing strings of the catalog, each once."""
     found = [
-        catalog.settings_for(name, recipe=recipe)["data"] for name, _ in every(("final",)) for recipe in catalog.RECIPES
+        catalog.settings_for(name, crops=crops)["data"] for name, _ in every(("final",)) for crops in catalog.CROPS
     ]
     return sorted({data[key] for data in found for key in ("train_preprocess", "eval_preprocess") if key in data})
 

@@ -7,6 +7,7 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsClassifier
 
 from vit_jax.evaluate import ridge
+from vit_jax.evaluate.neighbours import nearest
 
 
 def blobs(examples, width, classes, seed=0):
@@ -78,4 +79,4 @@ def test_nearest_neighbours_are_those_of_scikit_learn(neighbours):
     count = min(neighbours, 60)
     model = KNeighborsClassifier(count, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
     wanted = model.fit(features, labels).predict(test)
-    np.testing.assert_array_equal(ridge.nearest((features, labels), test, 4, neighbours, rows=7), wanted)
+    np.testing.assert_array_equal(nearest((features, labels), test, 4, neighbours, rows=7), wanted)

@@ -11,7 +11,7 @@ from vit_jax.settings import build, to_dict
 
 NAN = float("nan")
 AXIAL = {"axial": True, "pool": "gap"}
-ONLY = "use pool gap, map, first or none, no registers, no relative posemb"
+ONLY = "use pool gap, map, first or none, and no class token, registers or relative posemb"
 STEM = "needs pool token, gap or map, no axial blocks, and position embeddings added at the stem only"
 
 # The field that is to blame, what is set besides it, and the fix.

@@ -10,7 +10,6 @@ from scipy.stats import beta, binomtest, chisquare, kstest
 
 from vit_jax import parallel
 from vit_jax.errors import BadSetting, Stopped
-from vit_jax.evaluate import Classification
 from vit_jax.models import unconstrained
 from vit_jax.train import METRICS_FILE, create_state, loop, preflight, read_metrics, supervised, train
 from vit_jax.train.mixing import mix, mixed, partner
@@ -344,8 +343,7 @@ def test_evaluation_is_not_mixed(tiny_run, tmp_path):
     found = train(settings, tmp_path / "w").evaluation
     plan = preflight(settings)
     params = create_state(plan.model, plan.optimizer, plan.state, settings.seed)["params"]
-    test = Classification(plan.model, plan.eval_data, plan.mesh, plan.eval_batch_size)
-    assert found == test.run(params)
+    assert found == plan.evaluations["eval"].evaluator.run(params)
 
 
 # Settings.

@@ -89,7 +89,7 @@ def adapt(
     named = _positions(named, source, target, method, resized)
     named, reset = _head(named, source, target, head, labels, resized)
     wanted = target.shapes
-    optional = ("cls", "pre_logits/kernel", "pre_logits/bias")
+    optional = ("cls", "mask_token", "pre_logits/kernel", "pre_logits/bias")
     reset += [name for name in optional if name in wanted and name not in named]
     ignored = [name for name in optional if name in named and name not in wanted]
     if not target.classes:
@@ -147,7 +147,7 @@ def _positions(
         if kind not in grids:
             continue
         models = (source, target) if kind == "pos_embedding" else ()
-        rows = tuple(int(model.settings.pooling == "token") for model in models) or (0, 0)
+        rows = tuple(int(model.settings.has_class_token) for model in models) or (0, 0)
         result[name] = _table(array, *grids[kind], rows, method)
         if how := _how(*grids[kind], rows, method):
             resized[name] = how

@@ -155,6 +155,10 @@ def _check_encoder(model: Model, what: str) -> None:
         raise BadSetting("parallel", True, f"{what} has attention before the MLP{_ANY}")
     if shape.norm != "layer":
         raise BadSetting("norm", shape.norm, f"{what} has LayerNorm{_ANY}")
+    if settings.has_class_token != (settings.pooling == "token"):
+        raise BadSetting("class_token", settings.class_token, f"{what} has a class token where it is pooled{_ANY}")
+    if settings.mask_token:
+        raise BadSetting("mask_token", True, f"{what} leaves no patches out{_ANY}")
     if settings.axial:
         raise BadSetting("axial", True, f"{what} attends over all tokens{_ANY}")
     if settings.posemb == "relative":

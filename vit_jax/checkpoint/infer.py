@@ -86,6 +86,7 @@ def _options(shapes: Shapes) -> dict[str, Any]:
     posemb = next((kind for name, kind in kinds.items() if name in tables), "none")
     scales = any(name.endswith("/scale1") for name in shapes)
     return {
+        "mask_token": "mask_token" in shapes,
         "pool": "token" if "cls" in shapes else "map" if "map_head/probe" in shapes else "gap",
         "pre_logits": "pre_logits/kernel" in shapes,
         "registers": shapes["registers"][1] if "registers" in shapes else 0,
@@ -157,7 +158,7 @@ def _image_size(shapes: Shapes, settings: ModelSettings, given: tuple[int, int] 
 def _patches(shapes: Shapes, settings: ModelSettings) -> int:
     """Number of patch tokens, from a table with one row for each token or offset."""
     prefix = "positions/" if settings.posemb_at == "every_layer" else ""
-    cls = int(settings.pooling == "token")
+    cls = int(settings.has_class_token)
     if settings.posemb == "relative":
         return (shapes[f"{prefix}relative_embedding"][-2] + 1) // 2 - settings.registers - cls
     return shapes[f"{prefix}pos_embedding"][-2] - cls

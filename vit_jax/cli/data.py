@@ -36,11 +36,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--hosts", type=int, default=1, help="plan for a job of so many hosts (default: 1)")
     parser.add_argument("--catalog", nargs="?", const="", metavar="TASK", help="list the known tasks, or show one")
     parser.add_argument("--stage", default="final", help="of --catalog=TASK: dev or final (default: final)")
-    parser.add_argument("--recipe", help="of --catalog=TASK: pretrain, vit, bit or bit_large (default: the task's)")
+    parser.add_argument("--crops", help="of --catalog=TASK: pretrain, vit, bit or bit_large (default: the task's)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     flags, overrides = arguments.parse(parser, argv)
     if flags.catalog is not None:
-        found = _tasks() if not flags.catalog else _task(flags.catalog, flags.stage, flags.recipe)
+        found = _tasks() if not flags.catalog else _task(flags.catalog, flags.stage, flags.crops)
         _print(found, flags.json, _list if not flags.catalog else _show_task)
         return 0
     if flags.config is None:
@@ -222,14 +222,14 @@ def _list(tasks: list[dict[str, Any]]) -> None:
         print(f"{task['name']:<{width}}  {task['title']:<{titles}}  {task['classes']:>6,} classes  {task['prepare']}")
 
 
-def _task(name: str, stage: str, recipe: str | None) -> dict[str, Any]:
+def _task(name: str, stage: str, crops: str | None) -> dict[str, Any]:
     import dataclasses
 
     from vit_jax.data import catalog
 
     task = catalog.get(name)
     data_name = task.data or "<your data set>"
-    settings = catalog.settings_for(name, stage, recipe, data_name)  # type: ignore[arg-type]  # it checks the stage
+    settings = catalog.settings_for(name, stage, crops, data_name)
     return {**dataclasses.asdict(task), "prepare": task.prepare, "config": settings}
 
 

@@ -1,4 +1,4 @@
-"""The data sets of the ViT paper and its relatives in one table: names, splits, labels, sizes, crops.
+"""The data sets of the ViT paper and its relatives in one table: names, splits, labels, sizes, crops, fine-tuning.
 
 Sources: [P] the paper, arXiv 2010.11929, section 4.1, appendix B.1.1 and table 4; [V] the Visual Task Adaptation
 Benchmark, arXiv 1910.04867, and its public loaders; [B] Big Transfer, arXiv 1912.11370, sections 3.3, F and G.
@@ -8,19 +8,17 @@ import dataclasses
 import re
 from typing import Any, Literal
 
-from vit_jax.errors import BadSetting, UserError, did_you_mean
-
-Stage = Literal["dev", "final"]
+from vit_jax.errors import BadSetting, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How large the pictures of a recipe are, in pixels.
+    """How large pictures are, in pixels.
 
     Attributes:
       image: side of the square that the model sees.
       resize: side of the square from which a training crop is taken; 0 for an inception crop of the whole picture.
-      small: (image, resize) for data sets whose pictures have an area below 96x96, where the recipe has others.
+      small: (image, resize) for data sets whose pictures have an area below 96x96; None if they are treated alike.
     """
 
     image: int
@@ -30,12 +28,35 @@ class Sizes:
 
 # Fine-tuning: the paper resizes, crops and flips like [B], at 384 for every data set; [B] has two sizes, and larger
 # ones for R152x4. `pretrain` is the inception crop of the paper's pre-training at 224.
-RECIPES = {
+CROPS = {
     "pretrain": Sizes(224, 0),
     "vit": Sizes(384, 448),
     "bit": Sizes(384, 448, small=(128, 160)),
     "bit_large": Sizes(480, 512, small=(128, 160)),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuning:
+    """How a model is fine-tuned for a data set [P, table 4]; warm-ups are those of the paper's public code.
+
+    Attributes:
+      steps: of SGD with batch 512.
+      warmup: steps of them.
+      learning_rates: to choose from on the dev split.
+    """
+
+    steps: int
+    warmup: int
+    learning_rates: tuple[float, ...]
+
+
+_SMALL_GRID = (0.001, 0.003, 0.01, 0.03)
+_IMAGENET_TUNING = FineTuning(20_000, 500, (0.003, 0.01, 0.03, 0.06))
+_CIFAR_TUNING = FineTuning(10_000, 500, _SMALL_GRID)
+_PETS_TUNING = FineTuning(500, 100, _SMALL_GRID)
+_VTAB_TUNING = FineTuning(2_500, 250, (0.01,))  # no source gives the warm-up: a tenth
+_DIGITS_TUNING = FineTuning(200, 20, (0.003, 0.01, 0.03))  # ours
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +69,7 @@ class Task:
       data: `config.data.name`: a TFDS name with its major version, or one that `vit_jax prepare` makes; empty where
         only the user knows.
       classes: that the labels count.
+      examples: training images of the final run; 0 where it cannot be known or nothing is trained.
       train: split of the final run; empty for sets that are only evaluated.
       test: split that is reported.
       dev_train, dev: splits to choose hyperparameters with.
@@ -57,8 +79,9 @@ class Task:
       flip, crop: whether mirroring and random crops keep the label true [B, section F].
       metric: `accuracy`, or `any_of`: right when the prediction is any of the labels; pictures without labels are left
         out of the count.
+      tuning: how models are fine-tuned for it; None for sets that models are pre-trained on or only tested on.
       group: of VTAB: natural, specialized or structured.
-      recipe: that `settings_for` takes by default.
+      crops: sizes and crops, one of `CROPS`, unless a run says otherwise.
       central: evaluation crops the centre instead of squeezing the picture into a square, for fine-tuned models too.
       manual: what has to be fetched by hand before `vit_jax prepare`; empty where preparing downloads all of it.
       note: what else to know.
@@ -70,6 +93,7 @@ class Task:
     classes: int
     train: str
     test: str
+    examples: int = 0
     dev_train: str = ""
     dev: str = ""
     label_key: str | None = "label"
@@ -78,8 +102,9 @@ class Task:
     flip: bool = True
     crop: bool = True
     metric: Literal["accuracy", "any_of"] = "accuracy"
+    tuning: FineTuning | None = None
     group: str = ""
-    recipe: str = "vit"
+    crops: str = "vit"
     central: bool = False
     manual: str = ""
     note: str = ""
@@ -108,6 +133,8 @@ def _main_tasks() -> list[Task]:
             test="validation",
             dev_train="train[:99%]",
             dev="train[99%:]",
+            examples=1_281_167,
+            tuning=_IMAGENET_TUNING,
             manual=f"ILSVRC2012_img_train.tar and {_ILSVRC_VAL}",
         ),
         Task(
@@ -119,7 +146,8 @@ def _main_tasks() -> list[Task]:
             test="train[:25600]",
             dev_train="train[51200:]",
             dev="train[25600:51200]",
-            recipe="pretrain",
+            examples=14_197_122 - 51_200,
+            crops="pretrain",
             manual="one tar a synset (n01440764.tar, ...), unpacked from fall11_whole.tar or winter21_whole.tar.gz",
             note="21,841 classes in the release of fall 2011, 19,167 in that of winter 2021; released ViT files have "
             "21,843, for which imagenet21k_wordnet_ids.txt must lie beside the tars. The held-out sizes are those of "
@@ -134,10 +162,11 @@ def _main_tasks() -> list[Task]:
             test="validation",
             dev_train="train",
             dev="validation",
+            examples=302_982_257,
             label_key="labels",
-            recipe="pretrain",
-            note="not public: bring a TFDS data set of your own whose feature `labels` is a Sequence(ClassLabel); "
-            "--config.data.subset takes nested parts of it (9M, 30M and 90M in the paper's figure 4)",
+            crops="pretrain",
+            note="not public: set config.data.name to a TFDS data set of your own whose feature `labels` is a "
+            "Sequence(ClassLabel); config.data.subset takes nested parts (9M, 30M and 90M in the paper's figure 4)",
         ),
         *[
             Task(
@@ -149,6 +178,8 @@ def _main_tasks() -> list[Task]:
                 test="test",
                 dev_train="train[:98%]",
                 dev="train[98%:]",
+                examples=50_000,
+                tuning=_CIFAR_TUNING,
                 small=True,
             )
             for name, title, classes in (("cifar10", "CIFAR-10", 10), ("cifar100", "CIFAR-100", 100))
@@ -163,11 +194,13 @@ def _main_tasks() -> list[Task]:
                 test="test",
                 dev_train="train[:90%]",
                 dev="train[90%:]",
+                examples=examples,
+                tuning=_PETS_TUNING,
                 note=note,
             )
-            for name, title, version, classes, note in (
-                ("oxford_iiit_pet", "Oxford-IIIT Pets", 4, 37, ""),
-                ("oxford_flowers102", "Oxford Flowers-102", 2, 102, "the validation split is not trained on"),
+            for name, title, version, classes, examples, note in (
+                ("oxford_iiit_pet", "Oxford-IIIT Pets", 4, 37, 3_680, ""),
+                ("oxford_flowers102", "Oxford Flowers-102", 2, 102, 1_020, "the validation split is not trained on"),
             )
         ],
         Task(
@@ -211,7 +244,7 @@ def _vtab(
 ) -> Task:
     """A task of VTAB-1k: 800 + 200 training images, the whole test split [V]."""
     first = "train[:800]"
-    more = {"dev_train": first, "dev": val, "group": group, **more}
+    more = {"dev_train": first, "dev": val, "examples": 1000, "tuning": _VTAB_TUNING, "group": group, **more}
     return Task(f"vtab/{name}", title, data, classes, train=f"{first}+{val}", test=test, **more)
 
 
@@ -314,6 +347,23 @@ def _vtab_tasks() -> list[Task]:
     ]
 
 
+def _embedded() -> Task:
+    """What everybody has: the digits of scikit-learn, to try all of this without a download."""
+    return Task(
+        "digits",
+        "Digits (embedded)",
+        "digits",
+        10,
+        train="train",
+        test="test",
+        dev_train="train[:80%]",
+        dev="train[80%:]",
+        examples=1_437,
+        tuning=_DIGITS_TUNING,
+        flip=False,
+    )
+
+
 def _train_steps(task: Task, image: int, resize: int) -> list[str]:
     if not resize:
         steps = ["inception_crop"]
@@ -334,7 +384,7 @@ def _join(*steps: str) -> str:
     return "|".join(step for step in steps if step)
 
 
-TASKS: dict[str, Task] = {task.name: task for task in (*_main_tasks(), *_vtab_tasks())}
+TASKS: dict[str, Task] = {task.name: task for task in (*_main_tasks(), *_vtab_tasks(), _embedded())}
 VTAB: tuple[str, ...] = tuple(name for name in TASKS if name.startswith("vtab/"))
 
 
@@ -350,41 +400,39 @@ def get(name: str) -> Task:
 
 
 def settings_for(
-    name: str, stage: Stage = "final", recipe: str | None = None, data_name: str | None = None
+    name: str, stage: str = "final", crops: str | None = None, data_name: str | None = None
 ) -> dict[str, dict[str, Any]]:
     """What a config says about a task.
 
     Args:
       name: of the task.
       stage: `dev` to choose hyperparameters, `final` for the numbers that are reported.
-      recipe: sizes and crops, one of `RECIPES`; by default the task's own.
-      data_name: `config.data.name`, for tasks that the user brings.
+      crops: sizes and crops, one of `CROPS`; by default the task's own.
+      data_name: `config.data.name`, for data sets that the user brings; without one such a task's own name stands
+        there, which cannot be opened.
 
     Returns:
       {"data": fields of DataSettings, "evaluate": {"split": ...}}.
 
     Raises:
-      BadSetting: no such task, stage or recipe.
-      UserError: the task has no public data set and `data_name` is missing.
+      BadSetting: no such task, stage or crops.
     """
     task = get(name)
     if stage not in ("dev", "final"):
         raise BadSetting("stage", stage, "must be dev or final")
     if stage == "dev" and not task.dev:
         raise BadSetting("stage", stage, f"{name} is only evaluated; take final")
-    recipe = recipe or task.recipe
-    if recipe not in RECIPES:
-        raise BadSetting("recipe", recipe, did_you_mean(recipe, RECIPES))
-    if not (data_name or task.data):
-        raise UserError(f"{name} is {task.note}; give its name")
-    sizes = RECIPES[recipe]
+    crops = crops or task.crops
+    if crops not in CROPS:
+        raise BadSetting("crops", crops, did_you_mean(crops, CROPS))
+    sizes = CROPS[crops]
     image, resize = sizes.small if task.small and sizes.small else (sizes.image, sizes.resize)
     train, evaluation = (task.dev_train, task.dev) if stage == "dev" else (task.train, task.test)
     steps = {
         "train_preprocess": _join(task.labels, "decode", *_train_steps(task, image, resize)),
         "eval_preprocess": _join(task.labels, "decode", *_eval_steps(task, image, resize)),
     }
-    data = {"name": data_name or task.data, "label_key": task.label_key, "image_size": (image, image), **steps}
+    data = {"name": data_name or task.data or name, "label_key": task.label_key, "image_size": (image, image), **steps}
     if train:
         data["train_split"] = train
     else:

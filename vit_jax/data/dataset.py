@@ -27,6 +27,10 @@ class Dataset(Protocol):
     def label_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the labels."""
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have any number of labels."""
+
     def train_batches(self, seed: int, batch_size: int, rows: np.ndarray, first: int, last: int) -> Iterator[Batch]:
         """Batches `first` to `last - 1` of the endless shuffled stream of (seed, batch_size)."""
 
@@ -44,6 +48,7 @@ class SyntheticDataset:
     settings: DataSettings
     size: int = 1024
     classes: int = 10
+    multi_label: bool = False
 
     @property
     def label_names(self) -> tuple[str, ...]:

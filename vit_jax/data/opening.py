@@ -12,6 +12,7 @@ import ast
 import dataclasses
 import re
 
+from vit_jax.data import catalog
 from vit_jax.data.files import FolderSource
 from vit_jax.data.manifest import ManifestSource
 from vit_jax.data.mixture import Mixture
@@ -121,6 +122,8 @@ def _open_part(part: Part, settings: DataSettings, split: str) -> Source:
         source = ManifestSource(data_dir, split)
     elif part.name == "synthetic":
         raise BadSetting(_FIELD, settings.name, "synthetic images cannot be mixed with others")
+    elif part.name in catalog.TASKS and not catalog.TASKS[part.name].data:
+        raise BadSetting(_FIELD, settings.name, f"{part.name} is {catalog.TASKS[part.name].note}")
     else:
         keys = (arguments.get("image_key", settings.image_key), arguments.get("label_key", settings.label_key))
         source = TfdsSource(part.name, data_dir, split, *keys)

@@ -83,6 +83,12 @@ class ImageDataset:
             raise BadSetting(field, text, str(error)) from None
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an image may have any number of labels."""
+        steps = parse(self.settings.eval_preprocess, "config.data.eval_preprocess")
+        return self.source.multi_label or any(function.__name__ == "multihot" for function, _ in steps)
+
+    @property
     def skipped(self) -> int:
         """Images so far, of all streams, that could not be used; each time one comes up counts."""
         return self._bad.skipped

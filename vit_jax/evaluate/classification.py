@@ -1,7 +1,7 @@
 """Exact classification metrics: every example counted once, on any number of hosts."""
 
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,10 +13,10 @@ from vit_jax import parallel
 from vit_jax.data import Batch, Dataset
 from vit_jax.errors import UserError
 from vit_jax.evaluate.losses import classification_loss
+from vit_jax.evaluate.stream import Step, evaluation_step, results
 from vit_jax.models import Model, Params, normalize
 
 TOP_K = 5
-_IN_FLIGHT = 2
 
 
 class Classification:
@@ -49,23 +49,12 @@ class Classification:
         Raises:
           UserError: a label that the model has no class for.
         """
-        total: dict[str, float] = collections.defaultdict(float)
-        pending: collections.deque[dict[str, jax.Array]] = collections.deque()
+        return mean(results(self._step, params, self._mesh, self._batch_size, self._checked_batches()))
 
-        def fetch() -> None:
-            for name, value in pending.popleft().items():
-                total[name] += float(np.asarray(value))
-
-        for batch in parallel.feed(self._mesh, self._batch_size, self._rows, self._checked_batches()):
-            pending.append(self._step(params, batch))
-            if len(pending) > _IN_FLIGHT:
-                fetch()
-        while pending:
-            fetch()
-        if not total:
-            raise ValueError("the split is empty")
-        count = total.pop("examples")
-        return {**{name: value / count for name, value in total.items()}, "examples": count}
+    def describe(self, found: dict[str, float]) -> str:
+        """`accuracy 97.50%, loss 0.1234, 360 images`."""
+        top5 = f", top-5 {found['top5']:.2%}" if "top5" in found else ""
+        return f"accuracy {found['accuracy']:.2%}{top5}, loss {found['loss']:.4f}, {found['examples']:,.0f} images"
 
     def _checked_batches(self) -> Iterator[Batch]:
         for batch in self._dataset.eval_batches(self._batch_size, self._rows):
@@ -82,9 +71,21 @@ class Classification:
             yield batch
 
 
-def _make_step(
-    model: Model, mesh: Mesh, loss: str, params: Any
-) -> Callable[[Params, dict[str, jax.Array]], dict[str, jax.Array]]:
+def mean(sums: Iterable[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Means over all examples, from each batch's sums and its number of `examples`, added in double precision."""
+    total: dict[str, float] = collections.defaultdict(float)
+    for found in sums:
+        for name, value in found.items():
+            total[name] += float(value)
+    if not total:
+        raise ValueError("the split is empty")
+    count = total.pop("examples")
+    if not count:
+        raise UserError("no image of the split can be counted: none has a label, or none can be read")
+    return {**{name: value / count for name, value in total.items()}, "examples": count}
+
+
+def _make_step(model: Model, mesh: Mesh, loss: str, params: Any) -> Step:
     constrain = parallel.constrain_on(mesh)
 
     def step(params: Params, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -104,7 +105,4 @@ def _make_step(
         counted = batch["mask"] & true.any(axis=-1)
         return {name: jnp.where(counted, v, 0).sum(dtype=jnp.float32) for name, v in each.items()}
 
-    shardings = None if params is None else jax.tree.map(lambda leaf: leaf.sharding, params)
-    return jax.jit(
-        step, in_shardings=(shardings, parallel.batch_sharding(mesh)), out_shardings=parallel.replicated(mesh)
-    )
+    return evaluation_step(step, mesh, params)

@@ -6,6 +6,7 @@ support set, a constant feature of 100 stands for a bias that is hardly regulari
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,21 +24,31 @@ class Ridge:
     """A linear classifier.
 
     Attributes:
-      mean: (d,) of the support set.
-      deviation: (d,) likewise, with a small constant added.
+      mean: (d,) of the support set; zeros without whitening.
+      deviation: (d,) likewise, with a small constant added; ones without whitening.
       weights: (d + 1, classes); the last row belongs to the constant feature.
+      bias: that feature's value.
     """
 
     mean: jax.Array
     deviation: jax.Array
     weights: jax.Array
+    bias: float
 
     def scores(self, features: jax.typing.ArrayLike) -> jax.Array:
         """(n, d) features -> (n, classes), about -1 and +1."""
-        return _dot(_prepared(features, self.mean, self.deviation), self.weights)
+        return _dot(_prepared(features, self.mean, self.deviation, self.bias), self.weights)
 
 
-def fit(features: jax.typing.ArrayLike, labels: jax.typing.ArrayLike, classes: int, l2: float = L2) -> Ridge:
+def fit(
+    features: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    classes: int,
+    l2: float = L2,
+    *,
+    bias: float = BIAS,
+    whiten: bool = True,
+) -> Ridge:
     """Solves min |X W - Y|^2 + l2 |W|^2 in float32 on the device.
 
     With fewer examples than features it solves for the examples (n x n), otherwise for the features (d x d). Targets
@@ -48,18 +59,21 @@ def fit(features: jax.typing.ArrayLike, labels: jax.typing.ArrayLike, classes: i
       labels: (n,) integers from 0.
       classes: number of them.
       l2: strength of the regularisation; the constant feature has it, too.
+      bias: value of the constant feature: the larger, the less regularised; 0 for no bias.
+      whiten: standardise each feature by its mean and deviation over the support set.
     """
     features, labels = jnp.asarray(features, jnp.float32), jnp.asarray(labels)
-    mean = features.mean(axis=0)
-    deviation = features.std(axis=0) + EPSILON
-    x = _prepared(features, mean, deviation)
+    mean, deviation = jnp.zeros(features.shape[1]), jnp.ones(features.shape[1])
+    if whiten:
+        mean, deviation = features.mean(axis=0), features.std(axis=0) + EPSILON
+    x = _prepared(features, mean, deviation, bias)
     solve = _solve_examples if x.shape[0] < x.shape[1] else _solve_features
-    return Ridge(mean, deviation, solve(x, labels, classes, jnp.float32(l2)))
+    return Ridge(mean, deviation, solve(x, labels, classes, jnp.float32(l2)), bias)
 
 
-def _prepared(features: jax.typing.ArrayLike, mean: jax.Array, deviation: jax.Array) -> jax.Array:
+def _prepared(features: jax.typing.ArrayLike, mean: jax.Array, deviation: jax.Array, bias: float) -> jax.Array:
     x = (jnp.asarray(features, jnp.float32) - mean) / deviation
-    return jnp.concatenate([x, jnp.full((x.shape[0], 1), BIAS)], axis=1)
+    return jnp.concatenate([x, jnp.full((x.shape[0], 1), bias)], axis=1)
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -91,9 +105,18 @@ def choose_l2(
     validation: tuple[np.ndarray, np.ndarray],
     classes: int,
     strengths: Sequence[float],
+    **options: Any,
 ) -> float:
-    """The strength with the highest accuracy on validation features; the weakest of the best."""
-    accuracies = {l2: accuracy(fit(*train, classes, l2), *validation) for l2 in sorted(strengths)}
+    """The strength with the highest accuracy on validation features; the weakest of the best.
+
+    Args:
+      train: (features, labels) to fit.
+      validation: (features, labels) to compare on.
+      classes: number of them.
+      strengths: to compare.
+      **options: of `fit`.
+    """
+    accuracies = {l2: accuracy(fit(*train, classes, l2, **options), *validation) for l2 in sorted(strengths)}
     return max(accuracies, key=lambda l2: accuracies[l2])
 
 
@@ -104,35 +127,3 @@ def accuracy(ridge: Ridge, features: np.ndarray, labels: np.ndarray, rows: int =
         found = ridge.scores(features[start : start + rows]).argmax(axis=1)
         right += int((np.asarray(found) == labels[start : start + rows]).sum())
     return right / len(labels)
-
-
-def nearest(
-    train: tuple[np.ndarray, np.ndarray], features: np.ndarray, classes: int, neighbours: int, rows: int = 1024
-) -> np.ndarray:
-    """Classes by k nearest neighbours in cosine similarity, each vote weighted by exp(similarity / 0.07) (DINO).
-
-    Args:
-      train: ((n, d) features, (n,) labels).
-      features: (m, d).
-      classes: number of them.
-      neighbours: how many vote.
-      rows: worked through at a time.
-
-    Returns:
-      (m,) integers.
-    """
-    support, labels = _unit(jnp.asarray(train[0])), jnp.asarray(train[1])
-    neighbours = min(neighbours, len(train[1]))
-
-    @jax.jit
-    def vote(part: jax.Array) -> jax.Array:
-        similarity, index = jax.lax.top_k(_dot(_unit(part), support.T), neighbours)
-        weight = jnp.exp((similarity - similarity[:, :1]) / 0.07)
-        votes = jnp.zeros((part.shape[0], classes)).at[jnp.arange(part.shape[0])[:, None], labels[index]].add(weight)
-        return votes.argmax(axis=1)
-
-    return np.concatenate([np.asarray(vote(features[i : i + rows])) for i in range(0, len(features), rows)])
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    return x / (jnp.linalg.norm(x, axis=1, keepdims=True) + 1e-12)

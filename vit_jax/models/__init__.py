@@ -1,6 +1,7 @@
 """Images -> named features -> logits. Knows nothing of data, meshes or files; needs jax, flax and numpy only."""
 
 from vit_jax.models.axes import STACKED
+from vit_jax.models.corruption import KEEP, MASK, SWAP, Corruption
 from vit_jax.models.layers import Constrain, unconstrained
 from vit_jax.models.model import Model, Params, normalize
 from vit_jax.models.posemb import TokenLayout, position_table
@@ -9,9 +10,13 @@ from vit_jax.models.variants import ENCODERS, RESNETS, EncoderShape, TrunkShape,
 
 __all__ = [
     "ENCODERS",
+    "KEEP",
+    "MASK",
     "RESNETS",
     "STACKED",
+    "SWAP",
     "Constrain",
+    "Corruption",
     "EncoderShape",
     "Model",
     "ModelSettings",

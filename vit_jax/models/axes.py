@@ -12,7 +12,7 @@ AXES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"trunk/.*kernel", ("kernel_height", "kernel_width", "conv_in", "conv_out")),
     (r"trunk/.*(scale|bias)", ("norm",)),
     (r"embedding/kernel", ("patch", "patch", "channels", "embed")),
-    (r"cls|registers|(positions/)?pos_embedding|map_head/probe", ("one", "tokens", "embed")),
+    (r"cls|registers|mask_token|(positions/)?pos_embedding|map_head/probe", ("one", "tokens", "embed")),
     (r"(positions/)?pos_embedding_[xy]", ("tokens", "embed")),
     (r"(positions/)?relative_embedding", ("tokens", "head_dim")),
     (rf"{_ATTENTION}/(query|key|value)/kernel", ("embed", "heads", "head_dim")),

@@ -12,6 +12,7 @@ from flax import nnx
 from vit_jax.errors import BadSetting
 from vit_jax.models.axes import logical_axes
 from vit_jax.models.bit import ResNet
+from vit_jax.models.corruption import Corruption
 from vit_jax.models.layers import Constrain, unconstrained
 from vit_jax.models.resnet import trunk_grid, trunk_stride
 from vit_jax.models.settings import ModelSettings
@@ -75,7 +76,7 @@ class Model:
     @property
     def tokens(self) -> int:
         """Sequence length: patches, class token and registers; the positions of a ResNet's output."""
-        extra = self.settings.registers + (self.settings.pooling == "token")
+        extra = self.settings.registers + self.settings.has_class_token
         return self.grid[0] * self.grid[1] + extra
 
     def _module(self, key: jax.Array) -> ViT | ResNet:
@@ -119,6 +120,7 @@ class Model:
         *,
         dropout_key: jax.Array | None = None,
         constrain: Constrain = unconstrained,
+        corruption: Corruption | None = None,
         blocks: bool = False,
         attention: bool = False,
     ) -> dict[str, Any]:
@@ -129,11 +131,12 @@ class Model:
           images: (b, h, w, c) floats in [-1, 1], see `normalize`.
           dropout_key: turns on dropout of all kinds; leave it out in evaluation.
           constrain: called on activations with their logical names.
+          corruption: replaces some patch embeddings; needs `mask_token` in the settings.
           blocks: also return what every block puts out.
           attention: also return attention weights; attention then takes the plain path.
 
         Returns:
-          `stem`: (b, n, d) patch embeddings; a ResNet's root output (b, h, w, c).
+          `stem`: (b, n, d) patch embeddings, before any corruption; a ResNet's root output (b, h, w, c).
           `tokens`: (b, n, d) after the final norm: class token, registers, patches in raster order.
           `pre_logits`: (b, d), what the classifier reads; (b, patches, d) with pool `none`.
           `logits`: (b, classes) in float32, unless the model has no classes; (b, patches, classes) with pool `none`.
@@ -142,7 +145,8 @@ class Model:
           `attention`: a tuple with the (b, k, n, n) float32 weights of each encoder block.
 
         Raises:
-          BadSetting: attention weights of a model that has none, or whose blocks are axial.
+          BadSetting: attention weights of a model that has none, or whose blocks are axial; corruption of a model that
+            has no mask token.
           ValueError: images of another shape than the model's; only ResNets take any size.
         """
         wanted = (*self.image_size, self.channels)
@@ -151,9 +155,12 @@ class Model:
             raise ValueError(f"images of shape {images.shape}; the model takes (b, {', '.join(map(str, wanted))})")
         if attention and (self.settings.resolved.encoder is None or self.settings.axial):
             raise BadSetting("attention", attention, f"{self.settings.variant} has no attention over all tokens")
+        if corruption is not None and not self.settings.mask_token:
+            raise BadSetting("mask_token", False, "patches can only be left out of a model that has one")
         # NumPy's promotion rules would turn bfloat16 activations back into float32.
         module = nnx.merge(self._graph, jax.tree.map(jnp.asarray, params))
-        return module(jnp.asarray(images), dropout_key, constrain, blocks=blocks, attention=attention)
+        options = {} if corruption is None else {"corruption": corruption}
+        return module(jnp.asarray(images), dropout_key, constrain, blocks=blocks, attention=attention, **options)
 
 
 def normalize(images: jax.Array) -> jax.Array:

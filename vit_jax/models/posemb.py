@@ -37,7 +37,7 @@ class TokenLayout:
         """Of a ViT or hybrid with this grid of patches."""
         shape = settings.resolved.encoder
         assert shape is not None
-        cls = int(settings.pooling == "token")
+        cls = int(settings.has_class_token)
         return TokenLayout(grid, cls, settings.registers, shape.width, shape.width // shape.heads)
 
     @property

@@ -35,6 +35,9 @@ class ModelSettings:
       pool: what represents the image: `token` (a class token), `gap` (mean of all patch tokens), `map` (an attention
         head with one learned query), `first` (the first patch token) or `none` (every token gets logits). By default
         `token`; ResNets always use `gap`.
+      class_token: whether there is one; by default where `pool` is `token`. Without being pooled it only attends and is
+        attended to, as in masked patch prediction.
+      mask_token: adds the learned embedding that stands for patches left out, see `Corruption` in `vit_jax.models`.
       pre_logits: adds the paper's pre-training head, Dense(width) + tanh, before the classifier.
       posemb: position embeddings (paper, appendix D.4): `learned_1d`; `learned_2d`, one table a side, half the width
         each; `relative`, one embedding for each offset in raster order, as extra attention keys; `sincos_2d`, fixed;
@@ -72,6 +75,8 @@ class ModelSettings:
     trunk_width: int | None = None
     trunk_version: int | None = None
     pool: str | None = None
+    class_token: bool | None = None
+    mask_token: bool = False
     pre_logits: bool = False
     posemb: str = "learned_1d"
     posemb_at: str = "stem"
@@ -128,6 +133,11 @@ class ModelSettings:
         """`pool` with the family's default filled in."""
         return self.pool or ("token" if parse_variant(self.variant).encoder else "gap")
 
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the sequence starts with a class token."""
+        return self.pooling == "token" if self.class_token is None else self.class_token
+
     def _refuse(self, names: tuple[str, ...], why: str) -> None:
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         for name in names:
@@ -174,8 +184,11 @@ class ModelSettings:
             raise BadSetting("posemb", self.posemb, f"needs a width that {divisor} divides; it is {shape.width}")
         if shape.parallel and self.axial:
             raise BadSetting("parallel", True, "axial blocks have their attention and MLPs one after the other")
-        if self.axial and (self.pooling == "token" or self.registers or self.posemb == "relative"):
-            fix = "attends along rows and columns: use pool gap, map, first or none, no registers, no relative posemb"
+        if self.pooling == "token" and not self.has_class_token:
+            raise BadSetting("class_token", self.class_token, "pool token needs one; set pool=gap or leave it out")
+        if self.axial and (self.has_class_token or self.registers or self.posemb == "relative"):
+            fix = "attends along rows and columns: use pool gap, map, first or none, and no class token, registers or "
+            fix += "relative posemb"
             raise BadSetting("axial", self.axial, fix)
         if self.patch_dropout and (self.axial or self.pooling in ("first", "none") or not self._stem_only):
             fix = "needs pool token, gap or map, no axial blocks, and position embeddings added at the stem only"
@@ -199,7 +212,8 @@ class ModelSettings:
 
 _TRUNK_ONLY = ("trunk_units", "trunk_width", "trunk_version")
 _ENCODER_ONLY = (
-    *("width", "depth", "mlp_dim", "heads", "patch", "pre_logits", "posemb", "posemb_at", "registers", "parallel"),
+    *("width", "depth", "mlp_dim", "heads", "patch", "class_token", "mask_token", "pre_logits", "posemb", "posemb_at"),
+    *("registers", "parallel"),
     *(
         "qk_norm",
         "qkv_bias",

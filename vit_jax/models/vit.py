@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vit_jax.models.corruption import Corruption
 from vit_jax.models.encoder import run_blocks, stacked_blocks
 from vit_jax.models.layers import (
     LECUN_NORMAL,
@@ -26,9 +27,9 @@ from vit_jax.models.settings import ModelSettings
 class ViT(nnx.Module):
     """Images to named features; see `Model` in `vit_jax.models` for the calling convention.
 
-    Parameter names: `trunk/...` (hybrids), `embedding/{kernel,bias}`, `cls`, `registers`, `pos_embedding` (or the
-    tables of other position embeddings; `positions/...` with a leading layer axis for those of every layer),
-    `blocks/...` (leading layer axis), `norm`, `map_head`, `pre_logits`, `head`.
+    Parameter names: `trunk/...` (hybrids), `embedding/{kernel,bias}`, `cls`, `registers`, `mask_token`,
+    `pos_embedding` (or the tables of other position embeddings; `positions/...` with a leading layer axis for those of
+    every layer), `blocks/...` (leading layer axis), `norm`, `map_head`, `pre_logits`, `head`.
     """
 
     def __init__(self, settings: ModelSettings, grid: tuple[int, int], channels: int, classes: int, rngs: nnx.Rngs):
@@ -45,6 +46,8 @@ class ViT(nnx.Module):
             self.cls = nnx.Param(jnp.zeros((1, 1, shape.width), jnp.float32))
         if settings.registers:
             self.registers = nnx.Param(INIT(rngs.params(), (1, settings.registers, shape.width), jnp.float32))
+        if settings.mask_token:
+            self.mask_token = nnx.Param(INIT(rngs.params(), (1, 1, shape.width), jnp.float32))
         self._add_positions(rngs)
         self.blocks = stacked_blocks(shape, settings, rngs)
         self.norm = make_norm(shape.norm, shape.width, dtype, rngs, settings.norm_epsilon)
@@ -69,6 +72,7 @@ class ViT(nnx.Module):
         dropout_key: jax.Array | None,
         constrain: Constrain,
         *,
+        corruption: Corruption | None = None,
         blocks: bool = False,
         attention: bool = False,
     ) -> dict[str, Any]:
@@ -82,6 +86,8 @@ class ViT(nnx.Module):
             if outputs is not None:
                 features["trunk"] = tuple(outputs)
         x = features["stem"] = constrain(self.embedding(images), TOKENS)
+        if corruption is not None:
+            x = constrain(corruption.apply(x, self.mask_token[...]), TOKENS)
         x = self._drop_patches(dropout(self._sequence(x, constrain), settings.dropout, key_stem), key_patches)
         x, outs, weights = run_blocks(
             self.blocks,
@@ -139,15 +145,15 @@ class ViT(nnx.Module):
 
     def _pool(self, x: jax.Array, key: jax.Array | None, constrain: Constrain) -> jax.Array:
         """(b, n, d) -> (b, d), or (b, patches, d) for `none`."""
-        registers = self.settings.registers
+        patches = x[:, self.sequence.cls + self.sequence.registers :]
         match self.settings.pooling:
             case "token":
                 return x[:, 0]
             case "gap":
-                return x[:, registers:].mean(axis=1)
+                return patches.mean(axis=1)
             case "map":
-                return self.map_head(x[:, registers:], key, constrain)
+                return self.map_head(patches, key, constrain)
             case "first":
-                return x[:, registers]
+                return patches[:, 0]
             case _:
-                return x[:, registers:]
+                return patches

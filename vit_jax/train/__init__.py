@@ -1,9 +1,10 @@
 """Batches -> better parameters: objectives, optimizer, state, one compiled step, the loop."""
 
+from vit_jax.train.evaluations import open_split, own_evaluator
 from vit_jax.train.loop import Result, train
 from vit_jax.train.objectives import supervised
 from vit_jax.train.optimizer import make_optimizer
-from vit_jax.train.preflight import Plan, make_model, open_split, preflight
+from vit_jax.train.preflight import Plan, make_model, preflight
 from vit_jax.train.progress import Reporter
 from vit_jax.train.schedule import make_schedule
 from vit_jax.train.settings import RunSettings
@@ -24,6 +25,7 @@ __all__ = [
     "make_schedule",
     "make_train_step",
     "open_split",
+    "own_evaluator",
     "preflight",
     "read_metrics",
     "supervised",

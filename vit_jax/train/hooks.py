@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from vit_jax.checkpoint import TrainingCheckpoints
-from vit_jax.evaluate import Classification
+from vit_jax.train.evaluations import Evaluation
 from vit_jax.train.metrics import MetricsLog, due
 from vit_jax.train.preflight import Plan
 from vit_jax.train.progress import Reporter
@@ -41,33 +41,31 @@ class SaveCheckpoint:
 
 
 class Evaluate:
-    """Tests the parameters, or their average if there is one, on the evaluation split."""
+    """Tests the parameters, or their average if there is one.
 
-    def __init__(self, plan: Plan, metrics: MetricsLog, reporter: Reporter):
-        assert plan.eval_data is not None
-        self._plan, self._metrics, self._reporter = plan, metrics, reporter
-        self._evaluator = Classification(
-            plan.model,
-            plan.eval_data,
-            plan.mesh,
-            plan.eval_batch_size,
-            loss=plan.settings.train.loss,
-            params=plan.state["params"],
-        )
+    Args:
+      name: what its metrics begin with.
+      evaluation: what is done and how often.
+      total: steps of the run.
+      metrics: where the numbers go.
+      reporter: tells a person.
+    """
+
+    def __init__(self, name: str, evaluation: Evaluation, total: int, metrics: MetricsLog, reporter: Reporter):
+        self.name = name
+        self._evaluation, self._total, self._metrics, self._reporter = evaluation, total, metrics, reporter
         self.last: dict[str, float] = {}
 
     def due(self, step: int) -> bool:
         """See `Hook`."""
-        return due(step, self._plan.steps.evaluate, self._plan.steps.total)
+        return due(step, self._evaluation.every, self._total)
 
     def run(self, step: int, state: State) -> None:
         """See `Hook`."""
         self.test(step, state)
-        self._metrics.write(step, {f"eval/{name}": value for name, value in self.last.items()})
+        self._metrics.write(step, {f"{self.name}/{metric}": value for metric, value in self.last.items()})
 
     def test(self, step: int, state: State) -> None:
         """Evaluates and says the result, without recording it."""
-        self.last = self._evaluator.run(state["ema"] if "ema" in state else state["params"])
-        split, result = self._plan.settings.evaluate.split, self.last
-        text = f"step {step} | {split}: accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}"
-        self._reporter.say(f"{text}, {result['examples']:,.0f} images")
+        self.last = self._evaluation.evaluator.run(state["ema"] if "ema" in state else state["params"])
+        self._reporter.say(f"step {step} | {self._evaluation.title}: {self._evaluation.evaluator.describe(self.last)}")

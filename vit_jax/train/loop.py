@@ -12,7 +12,7 @@ from vit_jax.errors import Alone, Stopped, UserError
 from vit_jax.train.hooks import Evaluate, Hook, SaveCheckpoint
 from vit_jax.train.metrics import MetricsLog
 from vit_jax.train.mixing import mixed
-from vit_jax.train.objectives import supervised
+from vit_jax.train.objectives import Objective, masked_patches, supervised
 from vit_jax.train.preflight import Plan, preflight
 from vit_jax.train.profiling import Profiler, traces
 from vit_jax.train.progress import Clock, Reporter
@@ -30,13 +30,18 @@ class Result:
 
     Attributes:
       step: optimizer steps taken.
-      evaluation: of the final parameters; empty if nothing is evaluated.
+      evaluations: of the final parameters, by the evaluator's name; `eval` is on the run's own data.
       exported: the weights file and its description; empty on processes other than the main one.
     """
 
     step: int
-    evaluation: dict[str, float]
+    evaluations: dict[str, dict[str, float]]
     exported: list[Path]
+
+    @property
+    def evaluation(self) -> dict[str, float]:
+        """Of the final parameters on the run's own data; empty if it has no evaluation split."""
+        return self.evaluations.get("eval", {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Run:
     workdir: Path
     first: int  # the step that the state it starts from has taken
     save: SaveCheckpoint
-    evaluate: Evaluate | None
+    evaluate: list[Evaluate]
     metrics: MetricsLog
     clock: Clock
     profiler: Profiler
@@ -142,7 +147,9 @@ def _prepare(
         workdir=workdir,
         first=first,
         save=SaveCheckpoint(plan, checkpoints),
-        evaluate=Evaluate(plan, metrics, reporter) if plan.eval_data is not None else None,
+        evaluate=[
+            Evaluate(name, about, plan.steps.total, metrics, reporter) for name, about in plan.evaluations.items()
+        ],
         metrics=metrics,
         clock=clock,
         profiler=Profiler(traces(workdir, parallel.process_index()), settings.log.profile_steps),
@@ -161,25 +168,26 @@ def _train(run: Run, state: State) -> Result:
         run.reporter.stop()
         run.profiler.release()
         run.metrics.close()
-    return Result(total, run.evaluate.last if run.evaluate else {}, _export(run, state))
+    return Result(total, {test.name: test.last for test in run.evaluate}, _export(run, state))
 
 
 def _evaluate_what_was_missed(run: Run, state: State) -> None:
     """A run that ended between a save and the evaluation of the same step makes up for it."""
-    if run.evaluate is None or not run.first or not run.evaluate.due(run.first):
-        return
-    done = parallel.is_main() and has_evaluation(run.workdir / METRICS_FILE, run.first)
-    if not parallel.from_main(done):
-        run.evaluate.run(run.first, state)
-    elif run.first == run.plan.steps.total:
-        run.evaluate.test(run.first, state)
+    for test in run.evaluate if run.first else ():
+        if not test.due(run.first):
+            continue
+        done = parallel.is_main() and has_evaluation(run.workdir / METRICS_FILE, test.name, run.first)
+        if not parallel.from_main(done):
+            test.run(run.first, state)
+        elif run.first == run.plan.steps.total:
+            test.test(run.first, state)
 
 
 def _steps(run: Run, state: State) -> State:
     """Steps `first + 1` to the last."""
     total = run.plan.steps.total
     train_step, batches = _train_step(run.plan), _batches(run.plan, run.first)
-    hooks: list[Hook] = [run.save, *([run.evaluate] if run.evaluate else [])]
+    hooks: list[Hook] = [run.save, *run.evaluate]
     for step in range(run.first + 1, total + 1):
         batch = _next_batch(run, batches, state, step)
         run.profiler.before_step(step)
@@ -212,10 +220,17 @@ def _next_batch(run: Run, batches: Iterator[dict[str, jax.Array]], state: State,
         raise
 
 
+def _objective(plan: Plan) -> Objective:
+    train = plan.settings.train
+    if train.objective == "masked_patches":
+        return masked_patches(plan.model, plan.settings.masked)
+    return mixed(supervised(plan.model, train.loss, train.label_smoothing), train, plan.model.classes)
+
+
 def _train_step(plan: Plan) -> TrainStep:
     train = plan.settings.train
     return make_train_step(
-        mixed(supervised(plan.model, train.loss, train.label_smoothing), train, plan.model.classes),
+        _objective(plan),
         plan.optimizer,
         plan.schedule,
         plan.state,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from vit_jax.evaluate import classification_loss
+from vit_jax.evaluate import MaskedSettings, classification_loss, masked_losses
 from vit_jax.models import Constrain, Model, Params, normalize
 
 # (params, batch, dropout key, constrain) -> (scalar loss, named scalar metrics); means over the batch.
@@ -26,6 +26,22 @@ def supervised(model: Model, kind: str, smoothing: float) -> Objective:
         logits = model.apply(params, images, dropout_key=key, constrain=constrain)["logits"]
         loss = classification_loss(logits, batch["label"], kind, smoothing).mean()
         return loss, {"accuracy": _hits(logits.argmax(axis=-1), batch["label"]).mean()}
+
+    return objective
+
+
+def masked_patches(model: Model, settings: MaskedSettings) -> Objective:
+    """Prediction of what was left out of the images; labels are not looked at.
+
+    Reports `accuracy`, the share of colours that are right, unless pixels are predicted.
+    """
+
+    def objective(
+        params: Params, batch: dict[str, jax.Array], key: jax.Array, constrain: Constrain
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        each = masked_losses(model, settings, params, batch["image"], key, constrain, dropout=True)
+        means = {name: value.mean() for name, value in each.items()}
+        return means.pop("loss"), means
 
     return objective
 

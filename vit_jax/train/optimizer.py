@@ -1,5 +1,7 @@
 """The optimizer as a chain of named optax transformations, so that its state is addressed by name."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -12,8 +14,10 @@ from vit_jax.train.settings import OptimizerSettings
 from vit_jax.trees import like, named_leaves
 
 
-def make_optimizer(settings: OptimizerSettings, names: list[str]) -> optax.GradientTransformation:
+def make_optimizer(settings: OptimizerSettings, names: list[str]) -> optax.GradientTransformationExtraArgs:
     """Gradient -> update before the learning rate, see `OptimizerSettings`.
+
+    With `sam` the update takes the argument `grad_fn`, (params, 0) -> gradient.
 
     Args:
       settings: which optimizer.
@@ -30,7 +34,13 @@ def make_optimizer(settings: OptimizerSettings, names: list[str]) -> optax.Gradi
     for value in sorted(set(multipliers.values()) - {0.0}):
         if settings.weight_decay:
             chain.append((f"decay_{value:g}", _decay(settings.weight_decay * value, multipliers, value)))
-    return optax.named_chain(*chain)
+    if settings.name == "lamb":
+        chain.append(("trust", _by_layer(optax.scale_by_trust_ratio())))
+    optimizer = optax.named_chain(*chain)
+    if not settings.sam:
+        return optax.with_extra_args_support(optimizer)
+    ascent = optax.chain(optax.contrib.normalize(), optax.sgd(settings.sam))
+    return optax.contrib.sam(optimizer, ascent, opaque_mode=True)
 
 
 def _preconditioner(settings: OptimizerSettings) -> list[tuple[str, optax.GradientTransformation]]:
@@ -42,12 +52,44 @@ def _preconditioner(settings: OptimizerSettings) -> list[tuple[str, optax.Gradie
         case "lion":
             return [("lion", optax.scale_by_lion(settings.beta1, settings.beta2, mu_dtype=dtype))]
         case "adafactor":
-            factored = optax.scale_by_factored_rms(min_dim_size_to_factor=32)
-            return [("factored", factored), ("momentum", optax.ema(settings.beta1, False, dtype))]
+            return [("factored", _factored(settings)), ("momentum", optax.ema(settings.beta1, False, dtype))]
         case "muon":
             return [("muon", _muon(settings))]
         case _:
             return [("adam", optax.scale_by_adam(settings.beta1, settings.beta2, settings.eps, mu_dtype=dtype))]
+
+
+def _factored(settings: OptimizerSettings) -> optax.GradientTransformation:
+    """Second moments by row and column of each kernel; whole for what is no kernel, whose layer axis is no row."""
+
+    def labels(params: optax.Params) -> optax.Params:
+        kinds = {name: "kernels" if name.endswith("/kernel") else "others" for name in named_leaves(params)}
+        return like(params, kinds)
+
+    def decay(step: jax.Array, power: float) -> jax.Array:
+        return jnp.minimum(1.0 - (step + 1.0) ** -power, settings.beta2)
+
+    def rms(factored: bool) -> optax.GradientTransformation:
+        return optax.scale_by_factored_rms(factored, min_dim_size_to_factor=32, decay_rate_fn=decay)
+
+    return optax.partition({"kernels": rms(True), "others": rms(False)}, labels)
+
+
+def _by_layer(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+    """A transformation without state, applied to each layer of a stacked parameter by itself."""
+
+    def update(updates: optax.Updates, state: optax.OptState, params: optax.Params) -> tuple[optax.Updates, Any]:
+        def one(u: jax.Array, p: jax.Array) -> jax.Array:
+            return transformation.update(u, state, p)[0]
+
+        parameters = named_leaves(params)
+        new = {
+            name: (jax.vmap(one) if STACKED.fullmatch(name) else one)(leaf, parameters[name])
+            for name, leaf in named_leaves(updates).items()
+        }
+        return like(updates, new), state
+
+    return optax.GradientTransformation(transformation.init, update)
 
 
 def _muon(settings: OptimizerSettings) -> optax.GradientTransformation:

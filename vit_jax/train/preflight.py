@@ -9,16 +9,18 @@ from jax.sharding import Mesh
 from vit_jax import data, parallel
 from vit_jax.checkpoint import Metadata, Report
 from vit_jax.data import Dataset
-from vit_jax.durations import Duration
 from vit_jax.errors import BadSetting
+from vit_jax.evaluate import check_patches, outputs
 from vit_jax.models import Model, Params
 from vit_jax.rules import assign, describe
 from vit_jax.settings import to_dict
+from vit_jax.train.evaluations import Evaluation, class_names, open_evaluations, open_split
 from vit_jax.train.initial import initial_params
 from vit_jax.train.multipliers import Multipliers, frozen, learning_rate_multipliers
 from vit_jax.train.optimizer import make_optimizer
 from vit_jax.train.schedule import make_schedule
 from vit_jax.train.settings import RunSettings
+from vit_jax.train.spans import in_steps
 from vit_jax.train.state import State, abstract_state
 
 
@@ -28,7 +30,6 @@ class Steps:
 
     total: int
     log: int
-    evaluate: int
     checkpoint: int
     keep: int
 
@@ -40,9 +41,9 @@ class Plan:
     settings: RunSettings
     mesh: Mesh
     train_data: Dataset
-    eval_data: Dataset | None
     model: Model
-    optimizer: optax.GradientTransformation
+    evaluations: dict[str, Evaluation]
+    optimizer: optax.GradientTransformationExtraArgs
     multipliers: Multipliers
     schedule: optax.Schedule
     steps: Steps
@@ -57,12 +58,7 @@ class Plan:
             "batch_size": settings.train.batch_size,
             "train_examples": self.train_data.size,
         }
-        return Metadata(self.model, self.train_data.label_names, to_dict(settings), step, position)
-
-    @property
-    def eval_batch_size(self) -> int:
-        """Global batch of evaluation."""
-        return self.settings.evaluate.batch_size or self.settings.train.batch_size
+        return Metadata(self.model, class_names(settings, self.train_data), to_dict(settings), step, position)
 
     def describe(self) -> list[str]:
         """What a person wants to see before the run starts."""
@@ -101,7 +97,8 @@ class Plan:
         """
         if not self.settings.init.checkpoint:
             return None
-        return initial_params(self.settings.init, self.model, self.train_data.label_names, self.settings.seed)
+        names = class_names(self.settings, self.train_data)
+        return initial_params(self.settings.init, self.model, names, self.settings.seed)
 
 
 def preflight(settings: RunSettings) -> Plan:
@@ -111,16 +108,25 @@ def preflight(settings: RunSettings) -> Plan:
       BadSetting, UserError: one line that names the field, the value and the fix.
     """
     mesh = _mesh(settings)
-    train_data = open_split(settings, settings.data.train_split, "config.data.train_split")
-    split = settings.evaluate.split
-    eval_data = open_split(settings, split, "config.evaluate.split") if split else None
+    train_data = _training_data(settings)
     data.check_preprocess(settings.data)
     model = make_model(settings, len(train_data.label_names))
     steps, schedule = _durations(settings, train_data.size)
     optimizer = make_optimizer(settings.optimizer, list(model.shapes))
     multipliers = learning_rate_multipliers(settings.optimizer, model)
     state = abstract_state(model, optimizer, mesh, ema=settings.train.ema_decay > 0)
-    return Plan(settings, mesh, train_data, eval_data, model, optimizer, multipliers, schedule, steps, state)
+    evaluations = open_evaluations(settings, model, mesh, train_data, state["params"], steps.total)
+    return Plan(settings, mesh, train_data, model, evaluations, optimizer, multipliers, schedule, steps, state)
+
+
+def _training_data(settings: RunSettings) -> Dataset:
+    if not settings.data.train_split:
+        raise BadSetting("config.data.task", settings.data.task, "has no training images; train on another")
+    found = open_split(settings, settings.data.train_split, "config.data.train_split")
+    if found.multi_label and settings.train.objective == "supervised" and settings.train.loss == "softmax":
+        fix = f"images of {settings.data.name} have several labels: set config.train.loss=sigmoid"
+        raise BadSetting("config.train.loss", settings.train.loss, fix)
+    return found
 
 
 def _mesh(settings: RunSettings) -> Mesh:
@@ -135,39 +141,31 @@ def _mesh(settings: RunSettings) -> Mesh:
     return mesh
 
 
-def open_split(settings: RunSettings, split: str, field: str) -> Dataset:
-    """A split that has examples.
+def make_model(settings: RunSettings, classes: int) -> Model:
+    """The configured model, with the outputs that the objective needs.
 
     Args:
       settings: of the run.
-      split: split expression.
-      field: where it stands, for errors.
+      classes: of the data set.
 
     Raises:
-      BadSetting, UserError: the data set or the split does not exist, is not prepared or is empty.
+      BadSetting: it does not fit the images or the objective.
     """
+    masked = settings.train.objective == "masked_patches"
+    if masked != (settings.model.pooling == "none"):
+        fix = "needs one output a patch: set none" if masked else "needs one output an image: set token, gap, map or first"
+        raise BadSetting("config.model.pool", settings.model.pool, f"{settings.train.objective} {fix}")
+    if masked and not settings.model.mask_token:
+        raise BadSetting("config.model.mask_token", False, "masked_patches puts it in place of patches: set True")
+    channels = settings.data.channels
     try:
-        found = data.open_dataset(settings.data, split)
-    except BadSetting as error:
-        raise (BadSetting(field, split, error.fix) if error.field == "split" else error) from None
-    if not found.size:
-        raise BadSetting(field, split, f"holds no examples of {settings.data.name}")
-    return found
-
-
-def make_model(settings: RunSettings, classes: int) -> Model:
-    """The configured model for this number of classes.
-
-    Raises:
-      BadSetting: it does not fit the images, or cannot classify.
-    """
-    if settings.model.pooling == "none":
-        fix = "gives logits to every token; classification needs token, gap, map or first"
-        raise BadSetting("config.model.pool", settings.model.pool, fix)
-    try:
-        return Model(settings.model, settings.data.height_width, settings.data.channels, classes)
+        model = Model(settings.model, settings.data.height_width, channels, classes)
     except BadSetting as error:
         raise error.below("config.data") from None
+    if masked:
+        check_patches(settings.masked, model)
+        model = dataclasses.replace(model, classes=outputs(settings.masked, model.stride, channels))
+    return model
 
 
 def _unseen(model: Model) -> list[str]:
@@ -179,26 +177,16 @@ def _unseen(model: Model) -> list[str]:
 
 
 def _durations(settings: RunSettings, examples: int) -> tuple[Steps, optax.Schedule]:
-    def steps(text: str, field: str, total: int | None) -> int:
-        parsed = Duration.parse(text, field)
-        batch = settings.train.batch_size
-        found = parsed.steps(batch_size=batch, examples_per_epoch=examples, total_steps=total, field=field)
-        return max(found, 1) if parsed.amount else 0
-
-    total = steps(settings.train.duration, "config.train.duration", None)
+    total = in_steps(settings, settings.train.duration, "config.train.duration", examples, None)
     if not total:
         raise BadSetting("config.train.duration", settings.train.duration, "a run needs at least one step")
 
     def part(group: str, name: str) -> int:
-        return steps(getattr(getattr(settings, group), name), f"config.{group}.{name}", total)
+        return in_steps(settings, getattr(getattr(settings, group), name), f"config.{group}.{name}", examples, total)
 
-    curve = [part("schedule", name) for name in ("warmup", "timescale", "cooldown")]
-    schedule = make_schedule(settings.schedule, total, *curve)
-    steps_of_run = Steps(
-        total,
-        log=part("log", "every"),
-        evaluate=part("evaluate", "every"),
-        checkpoint=part("checkpoint", "every"),
-        keep=part("checkpoint", "keep_every"),
-    )
-    return steps_of_run, schedule
+    warmup, timescale, cooldown = (part("schedule", name) for name in ("warmup", "timescale", "cooldown"))
+    field = "config.schedule.boundaries"
+    boundaries = [in_steps(settings, text, field, examples, total) for text in settings.schedule.boundaries]
+    schedule = make_schedule(settings.schedule, total, warmup, timescale, cooldown, boundaries)
+    keep = part("checkpoint", "keep_every")
+    return Steps(total, log=part("log", "every"), checkpoint=part("checkpoint", "every"), keep=keep), schedule

@@ -1,18 +1,20 @@
 """What a whole config may say: the groups of every room, and this room's own."""
 
 import dataclasses
+import re
 
 from vit_jax.checkpoint.settings import HEADS, METHODS, CheckpointSettings
 from vit_jax.data import DataSettings
 from vit_jax.durations import Duration
 from vit_jax.errors import BadSetting
-from vit_jax.evaluate.settings import EvaluateSettings
+from vit_jax.evaluate.settings import EvaluateSettings, EvaluatorSettings, MaskedSettings
 from vit_jax.models import ModelSettings
 from vit_jax.parallel import MeshSettings
 
 LOSSES = ("softmax", "sigmoid")
-OPTIMIZERS = ("adam", "adamw", "sgd", "adafactor", "lion", "muon")
-SCHEDULES = ("constant", "linear", "cosine", "rsqrt")
+OBJECTIVES = ("supervised", "masked_patches")
+OPTIMIZERS = ("adam", "adamw", "sgd", "adafactor", "lion", "muon", "lamb")
+SCHEDULES = ("constant", "linear", "cosine", "rsqrt", "staircase")
 
 # Kernels are decayed; biases, norms, the class token and position embeddings are not.
 DECAY_KERNELS = ((r".*/kernel", 1.0), (r".*", 0.0))
@@ -26,6 +28,8 @@ class TrainSettings:
       batch_size: global batch: examples of one optimizer step over all devices.
       micro_batches: gradient accumulation: the batch is worked through in this many equal parts.
       duration: length of the run: steps, epochs or examples, for example `90 epochs`.
+      objective: what is learned: `supervised`, the classes, or `masked_patches`, what was left out of the image (paper,
+        appendix B.1.2; see `config.masked`), without labels.
       loss: `softmax` cross-entropy, or `sigmoid` (summed over classes).
       label_smoothing: share of the target spread evenly over all classes.
       mixup: a of Beta(a, a), from which mixup draws how much of an example stays; 0 does not mix.
@@ -39,6 +43,7 @@ class TrainSettings:
     batch_size: int = 512
     micro_batches: int = 1
     duration: str = "90 epochs"
+    objective: str = "supervised"
     loss: str = "softmax"
     label_smoothing: float = 0.0
     mixup: float = 0.0
@@ -54,8 +59,11 @@ class TrainSettings:
             raise BadSetting("micro_batches", self.micro_batches, "must be at least 1")
         if self.batch_size < 1:
             raise BadSetting("batch_size", self.batch_size, "must be at least 1")
-        if self.loss not in LOSSES:
-            raise BadSetting("loss", self.loss, f"must be one of {', '.join(LOSSES)}")
+        for field, accepted in (("loss", LOSSES), ("objective", OBJECTIVES)):
+            if getattr(self, field) not in accepted:
+                raise BadSetting(field, getattr(self, field), f"must be one of {', '.join(accepted)}")
+        if self.objective != "supervised" and (self.mixup or self.cutmix or self.label_smoothing):
+            raise BadSetting("objective", self.objective, "has no labels: set mixup, cutmix and label_smoothing to 0")
         for field in ("label_smoothing", "ema_decay"):
             if not 0.0 <= getattr(self, field) < 1.0:
                 raise BadSetting(field, getattr(self, field), "must be at least 0 and below 1")
@@ -106,11 +114,14 @@ class OptimizerSettings:
 
     Attributes:
       name: `adam`, `adamw` (adam with weight decay), `sgd`, `adafactor` (factored second moments, arXiv 1804.04235, as
-        "Scaling Vision Transformers" uses it: with momentum, without relative steps), `lion` (arXiv 2302.06675) or
-        `muon` (for kernels; the classifier and what is no kernel take Adam with Nesterov momentum).
-      beta1: decay of the first moment: Adam, Lion, and the momentum of Adafactor.
-      beta2: decay of the second moment: Adam, Lion.
-      eps: Adam's.
+        "Scaling Vision Transformers" uses it: with momentum, without relative steps), `lion` (arXiv 2302.06675),
+        `muon` (for kernels; the classifier and what is no kernel take Adam with Nesterov momentum) or `lamb` (Adam
+        whose update, with the decay, gets the norm of the parameter, layer by layer; arXiv 1904.00962).
+      beta1: decay of the first moment: Adam, Lamb, Lion, and the momentum of Adafactor.
+      beta2: decay of the second moment: Adam, Lamb, Lion; Adafactor's grows from 0 up to it.
+      eps: Adam's and Lamb's.
+      sam: radius of sharpness-aware minimisation (arXiv 2010.01412) around any of these; 0 for none. The gradient is
+        that at the worst point within the radius, which takes a second one: steps cost about twice as much.
       mu_dtype: of the first moment or momentum: `float32` or `bfloat16`.
       momentum: SGD's and Muon's.
       weight_decay: see above.
@@ -128,6 +139,7 @@ class OptimizerSettings:
     eps: float = 1e-8
     mu_dtype: str = "float32"
     momentum: float = 0.9
+    sam: float = 0.0
     weight_decay: float = 0.0
     weight_decay_rules: tuple[tuple[str, float], ...] = DECAY_KERNELS
     clip_norm: float = 0.0
@@ -144,7 +156,7 @@ class OptimizerSettings:
         for field in ("beta1", "beta2", "momentum"):
             if not 0.0 <= getattr(self, field) < 1.0:
                 raise BadSetting(field, getattr(self, field), "must be at least 0 and below 1")
-        for field in ("weight_decay", "clip_norm"):
+        for field in ("weight_decay", "clip_norm", "sam"):
             if getattr(self, field) < 0:
                 raise BadSetting(field, getattr(self, field), "must not be negative")
         if not 0.0 < self.layer_decay <= 1.0:
@@ -158,12 +170,13 @@ class ScheduleSettings:
     """The learning rate over the run: a linear warm-up from 0, then a decay measured after the warm-up.
 
     Attributes:
-      name: `constant`, `linear`, `cosine` or `rsqrt`.
+      name: `constant`, `linear`, `cosine`, `rsqrt` or `staircase` (a tenth after each boundary).
       learning_rate: at the end of the warm-up.
       warmup: for example `10k steps` or `5%`.
       end_factor: where `linear` and `cosine` end, as a share of the learning rate.
       timescale: of `rsqrt`: the rate is multiplied by sqrt(timescale / (timescale + steps after warm-up)).
       cooldown: the last part of the run, in which the rate falls linearly to 0 (`rsqrt`, `constant`).
+      boundaries: of `staircase`, counted from the start of the run.
     """
 
     name: str = "cosine"
@@ -172,6 +185,7 @@ class ScheduleSettings:
     end_factor: float = 0.0
     timescale: str = "10k steps"
     cooldown: str = "0 steps"
+    boundaries: tuple[str, ...] = ("30%", "60%", "90%")
 
     def __post_init__(self) -> None:
         if self.name not in SCHEDULES:
@@ -180,7 +194,9 @@ class ScheduleSettings:
             raise BadSetting("learning_rate", self.learning_rate, "must be finite and not negative")
         for field in ("warmup", "timescale", "cooldown"):
             Duration.parse(getattr(self, field), field)
-        if self.name in ("linear", "cosine") and Duration.parse(self.cooldown, "cooldown").amount:
+        for i, text in enumerate(self.boundaries):
+            Duration.parse(text, f"boundaries[{i}]")
+        if self.name in ("linear", "cosine", "staircase") and Duration.parse(self.cooldown, "cooldown").amount:
             raise BadSetting(
                 "cooldown", self.cooldown, f"{self.name} already decays; a cool-down suits rsqrt, constant"
             )
@@ -219,8 +235,10 @@ class RunSettings:
       train: batch, length, loss.
       optimizer: of the parameters.
       schedule: of the learning rate.
+      masked: what masked patch prediction leaves out and asks for, where that is the objective.
       checkpoint: when the state is saved.
-      evaluate: when and on what the model is tested.
+      evaluate: when the model is tested on the run's own data, and on which split.
+      evaluators: further tests by name, each on its own data and at its own interval.
       log: what is written meanwhile.
     """
 
@@ -232,10 +250,17 @@ class RunSettings:
     train: TrainSettings = TrainSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    masked: MaskedSettings = MaskedSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    evaluators: dict[str, EvaluatorSettings] = dataclasses.field(default_factory=dict)
     log: LogSettings = LogSettings()
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise BadSetting("seed", self.seed, "must be at least 0 and below 2**32")
+        if self.evaluate.split == "auto":
+            object.__setattr__(self, "evaluate", dataclasses.replace(self.evaluate, split=self.data.test_split))
+        for name in self.evaluators:
+            if not re.fullmatch(r"[A-Za-z]\w*", name) or name == "eval":
+                raise BadSetting("evaluators", name, "give it a name of letters, digits and _, other than eval")

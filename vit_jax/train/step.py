@@ -21,7 +21,7 @@ TrainStep = Callable[[State, Batch], tuple[State, Metrics]]
 
 def make_train_step(
     objective: Objective,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     schedule: optax.Schedule,
     abstract: State,
     mesh: Mesh,
@@ -58,11 +58,15 @@ def make_train_step(
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
         params = state["params"]
         key = jax.random.fold_in(stream_key(seed, DROPOUT_STREAM), state["step"])
-        if micro_batches == 1:
-            (loss, extra), grads = gradient(params, batch, key, constrain)
-        else:
-            (loss, extra), grads = _accumulate(gradient, params, batch, key, constrain, micro_batches)
-        update, opt = optimizer.update(grads, state["opt"], params)
+
+        def at(params: Any) -> tuple[tuple[jax.Array, Metrics], Any]:
+            if micro_batches == 1:
+                return gradient(params, batch, key, constrain)
+            return _accumulate(gradient, params, batch, key, constrain, micro_batches)
+
+        (loss, extra), grads = at(params)
+        # Only sharpness-aware minimisation asks for a second gradient.
+        update, opt = optimizer.update(grads, state["opt"], params, grad_fn=lambda p, _: at(p)[1])
         learning_rate = jnp.asarray(schedule(state["step"]), jnp.float32)
         new = {
             "step": state["step"] + 1,

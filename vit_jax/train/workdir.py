@@ -20,6 +20,7 @@ FREE = (
     "log.",
     "checkpoint.",
     "evaluate.",
+    "evaluators.",
     "data.data_dir",
     "data.prefetch",
     "model.scan",

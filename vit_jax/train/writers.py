@@ -70,9 +70,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
-def has_evaluation(path: Path, step: int) -> bool:
-    """Whether the evaluation after `step` is recorded."""
-    return any(r["step"] == step and "eval/loss" in r for r in read_metrics(path))
+def has_evaluation(path: Path, name: str, step: int) -> bool:
+    """Whether the evaluation `name` after `step` is recorded."""
+    return any(r["step"] == step and any(key.startswith(f"{name}/") for key in r) for r in read_metrics(path))
 
 
 class TensorBoard:

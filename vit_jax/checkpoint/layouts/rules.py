@@ -126,7 +126,7 @@ class Read:
 
 
 # Parameters for which a format may have no name and that then keep ours.
-OWN = re.compile(r"registers|pos_embedding_[xy]|relative_embedding|(blocks|positions|map_head|trunk)/.+")
+OWN = re.compile(r"registers|mask_token|pos_embedding_[xy]|relative_embedding|(blocks|positions|map_head|trunk)/.+")
 
 
 def from_file(arrays: Arrays, rules: Sequence[Rule], sizes: Mapping[str, int]) -> Read:
