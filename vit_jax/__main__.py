@@ -10,7 +10,10 @@ from vit_jax.errors import Alone, Diverged, Stopped, UserError, did_you_mean
 
 VERBS = {
     "train": "pre-train or fine-tune a model; the same command resumes",
-    "evaluate": "accuracy and loss of a checkpoint on a split, every example counted once",
+    "recipes": "the shipped recipes with their published results",
+    "finetune-grid": "choose the learning rate on held-out images, train on all, test over seeds",
+    "evaluate": "accuracy and loss of a checkpoint on a split or on other data sets, every example counted once",
+    "fewshot": "few-shot, linear and nearest-neighbour tests of frozen features",
     "predict": "the most probable classes of image files",
     "export": "write the weights in a published format",
     "models": "the named models: parameters, FLOPs, sequence length, published weights",
@@ -36,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     _hide_late_reads()
     try:
-        return importlib.import_module(f"vit_jax.cli.{argv[0]}").main(argv[1:])
+        return importlib.import_module(f"vit_jax.cli.{argv[0].replace('-', '_')}").main(argv[1:])
     except (UserError, Diverged, Stopped) as error:
         print(f"vit_jax {argv[0]}:", *str(error).split("\n"), file=sys.stderr, flush=True)
         if isinstance(error, Alone):

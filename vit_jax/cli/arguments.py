@@ -2,9 +2,11 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
-from vit_jax.errors import UserError
+from vit_jax.errors import BadSetting, UserError
+
+T = TypeVar("T", int, float)
 
 CONFIG_HELP = """\
 config keys:
@@ -68,6 +70,18 @@ def _height_width(text: str) -> tuple[int, int]:
     if len(sides) not in (1, 2) or min(sides) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels or height,width")
     return sides[0], sides[-1]
+
+
+def numbers(flag: str, text: str, kind: type[T]) -> tuple[T, ...]:
+    """`1,5,10` -> (1, 5, 10).
+
+    Raises:
+      BadSetting: that is not what the flag's text is.
+    """
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        raise BadSetting(flag, text, f"write numbers ({kind.__name__}) joined by commas") from None
 
 
 def add_distributed(arguments: argparse.ArgumentParser) -> None:

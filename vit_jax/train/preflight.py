@@ -107,6 +107,9 @@ def preflight(settings: RunSettings) -> Plan:
     Raises:
       BadSetting, UserError: one line that names the field, the value and the fix.
     """
+    if settings.init.checkpoint.startswith("<"):  # what configs say where only a person knows
+        fix = "name the weights to start from, or leave it empty to start from fresh values"
+        raise BadSetting("config.init.checkpoint", settings.init.checkpoint, fix)
     mesh = _mesh(settings)
     train_data = _training_data(settings)
     data.check_preprocess(settings.data)
@@ -153,7 +156,11 @@ def make_model(settings: RunSettings, classes: int) -> Model:
     """
     masked = settings.train.objective == "masked_patches"
     if masked != (settings.model.pooling == "none"):
-        fix = "needs one output a patch: set none" if masked else "needs one output an image: set token, gap, map or first"
+        fix = (
+            "needs one output a patch: set none"
+            if masked
+            else "needs one output an image: set token, gap, map or first"
+        )
         raise BadSetting("config.model.pool", settings.model.pool, f"{settings.train.objective} {fix}")
     if masked and not settings.model.mask_token:
         raise BadSetting("config.model.mask_token", False, "masked_patches puts it in place of patches: set True")

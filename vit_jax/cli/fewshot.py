@@ -1,0 +1,74 @@
+"""`vit_jax fewshot`."""
+
+import json
+from collections.abc import Sequence
+
+from vit_jax.cli import arguments
+
+DESCRIPTION = """\
+Few-shot and other tests of frozen features, solved in closed form: regularised least squares to targets of -1 and +1 on
+1, 5, 10 and 25 images of each class, over three choices of images (ViT paper, section 4.1).
+
+  vit_jax fewshot --checkpoint=w                                       # on the data set of the run
+  vit_jax fewshot --checkpoint=ViT-B_16.npz --tasks=cifar100,oxford_iiit_pet
+  vit_jax fewshot --checkpoint=w --kind=knn --neighbours=10
+  vit_jax fewshot --checkpoint=w --kind=linear --tasks=vtab --l2=1,32,1024   # the strength is chosen on held-out images
+
+The data set is the one of the run, or tasks of the catalog; --config.data.<key>=<value> and --config.mesh.<key>=<value>
+change the data set and the mesh."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the verb."""
+    parser = arguments.parser("fewshot", DESCRIPTION)
+    arguments.add_checkpoint(parser)
+    parser.add_argument("--tasks", metavar="LIST", default="", help="tasks of the catalog, joined by commas, or vtab")
+    parser.add_argument("--kind", choices=("fewshot", "linear", "knn"), default="fewshot", help="default: fewshot")
+    parser.add_argument(
+        "--shots", metavar="LIST", default="1,5,10,25", help="images of each class (default: 1,5,10,25)"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="choices of the images (default: 3)")
+    parser.add_argument("--l2", metavar="LIST", default="1024", help="strength; the best of several (default: 1024)")
+    parser.add_argument("--neighbours", type=int, default=20, help="of knn (default: 20)")
+    parser.add_argument("--support", default="", help="split to learn from (default: the task's, or train)")
+    parser.add_argument("--split", default="", help="split to test on (default: the task's, or test)")
+    parser.add_argument("--validation", default="", help="split to choose l2 on (default: the task's)")
+    parser.add_argument("--batch_size", type=int, help="global batch (default: the run's)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    arguments.add_distributed(parser)
+    flags, overrides = arguments.parse(parser, argv)
+
+    from vit_jax import parallel
+    from vit_jax.cli.weights import on_devices, open_weights, settings_of
+    from vit_jax.evaluate import EvaluatorSettings, make_evaluator
+
+    parallel.start(flags.distributed)
+    with parallel.together():
+        weights, overrides = open_weights(flags, overrides)
+        settings = settings_of(weights, overrides)
+        subject, params = on_devices(weights, settings, flags.batch_size)
+        evaluators = {}
+        for task in (text.strip() for text in flags.tasks.split(",")):
+            about = EvaluatorSettings(
+                kind=flags.kind,
+                task=task,
+                split=flags.split,
+                support=flags.support,
+                validation=flags.validation,
+                shots=arguments.numbers("--shots", flags.shots, int),
+                seeds=flags.seeds,
+                l2=arguments.numbers("--l2", flags.l2, float),
+                neighbours=flags.neighbours,
+            )
+            evaluators[task or settings.data.name] = make_evaluator(about, subject, "--tasks" if task else "data")
+    found = {name: evaluator.run(params) for name, evaluator in evaluators.items()}
+    if parallel.is_main():
+        about_weights = {"checkpoint": str(weights.source), "step": weights.metadata.step, "kind": flags.kind}
+        if flags.json:
+            print(json.dumps({**about_weights, "evaluations": found}))
+            return 0
+        print(f"{weights.source} (step {weights.metadata.step}{', averaged' if weights.averaged else ''})")
+        width = max(map(len, found))
+        for name, numbers in found.items():
+            print(f"  {name:<{width}}  {evaluators[name].describe(numbers)}")
+    return 0
