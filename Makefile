@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 # Test processes; the time limits are measured with two.
 JOBS ?= 2
 
-.PHONY: help demo test test-fast interop lint format clean
+.PHONY: help demo test test-fast test-long interop lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       train a small ViT on handwritten digits, about two minutes on two CPU cores"
 	@echo "make test       the whole suite: no network, accelerator or torch needed"
 	@echo "make test-fast  without the tests that start processes"
+	@echo "make test-long  trainings of minutes: every recipe, and the paper's results in miniature on digits"
 	@echo "make interop    our files in timm, transformers and onnxruntime, and theirs in ours, in $(VENV_INTEROP)"
 	@echo "make lint       ruff (lint, format) and mypy"
 	@echo "make clean      remove the virtual environments and caches"
@@ -25,7 +26,10 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-fast: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not long"
+
+test-long: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m long --timeout 1200
 
 interop: $(VENV_INTEROP)/.installed-interop
 	$(VENV_INTEROP)/bin/python -m pytest tests/interop

@@ -16,10 +16,15 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 os.environ["VIT_JAX_CACHE"] = str(Path(__file__).parents[1] / ".pytest_cache" / "data")
 
+import hypothesis
 import pytest
 
 from vit_jax.settings import build
 from vit_jax.train import RunSettings
+
+# The first example compiles; how long that takes says nothing.
+hypothesis.settings.register_profile("vit_jax", deadline=None)
+hypothesis.settings.load_profile("vit_jax")
 
 LOOPBACK = ("127.", "::1", "localhost")
 

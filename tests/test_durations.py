@@ -81,3 +81,25 @@ def test_percents_are_met_to_half_a_step_and_complement_each_other(percent, tota
     assert abs(found - percent * total / 100) <= 0.5
     assert abs(found + steps(f"{100 - percent}%", total=total) - total) <= 1
     assert steps("100%", total=total) == total
+
+
+@pytest.mark.parametrize(
+    ("text", "total", "expected"),
+    [
+        ("10k steps, at most 20%", 100_000, 10_000),
+        ("10k steps, at most 20%", 1_000, 200),
+        ("5 epochs, at most 25 %", 1_000, 50),
+        ("1k steps , at  most  100 steps", 10, 100),
+    ],
+)
+def test_the_shorter_of_two_counts(text, total, expected):
+    parsed = Duration.parse(text, "warmup")
+    assert parsed.steps(batch_size=10, examples_per_epoch=100, total_steps=total, field="warmup") == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["9 steps, at most", "9 steps, at least 5%", "1, at most 2, at most 3", ", at most 5%"]
+)
+def test_other_conditions_are_refused(text):
+    with pytest.raises(BadSetting, match=r"10k steps, at most 20%"):
+        Duration.parse(text, "warmup")

@@ -153,3 +153,26 @@ def test_complete_refuses_what_build_refuses(config, expected):
 def test_a_settings_class_checks_values_set_in_code_too():
     with pytest.raises(BadSetting, match=r"^rate = -1: must not be negative$"):
         Inner(rate=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    named: dict[str, Inner] = dataclasses.field(default_factory=dict)
+
+
+def test_groups_that_the_user_names():
+    found = build(Groups, {"named": {"a": {"rate": 1}, "b": {}}})
+    assert found.named == {"a": Inner(1.0), "b": Inner()}
+    assert build(Groups, to_dict(found)) == found
+    with pytest.raises(BadSetting, match=r"config.named.a.rat = 1: unknown key; did you mean"):
+        build(Groups, {"named": {"a": {"rat": 1}}})
+    with pytest.raises(BadSetting, match=r"config.named.a.rate = -1.0: must not be negative"):
+        build(Groups, {"named": {"a": {"rate": -1.0}}})
+    with pytest.raises(BadSetting, match=r"config.named = 3: must be a group of named groups"):
+        build(Groups, {"named": 3})
+
+
+def test_an_override_makes_the_group_it_names():
+    config = complete(ConfigDict({"named": {"a": {}}}), Groups, ["config.named.b.rate", "config.other"])
+    assert sorted(config.named) == ["a", "b"]
+    assert config.named.b.rate == config.named.a.rate == 0.5

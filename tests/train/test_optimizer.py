@@ -140,6 +140,66 @@ def test_adafactor_factors_large_matrices():
     assert {(40,), (48,)} <= shapes
 
 
+def test_adafactors_decay_grows_up_to_beta2():
+    """Second moments of what is no kernel are whole: beta2 at step t is 1 - (t + 1)^-0.8, at most beta2."""
+    settings = OptimizerSettings(name="adafactor", beta1=0.0, beta2=0.5)
+    optimizer = make_optimizer(settings, ["cls"])
+    params = {"cls": jnp.zeros((1, 4))}
+    state, second = optimizer.init(params), 0.0
+    for step, gradient in enumerate(np.random.default_rng(0).normal(size=(4, 1, 4))):
+        update, state = optimizer.update({"cls": jnp.asarray(gradient, jnp.float32)}, state, params)
+        decay = min(1 - (step + 1.0) ** -0.8, 0.5)
+        second = decay * second + (1 - decay) * gradient**2
+        _expect(update["cls"], gradient / np.sqrt(second))
+
+
+def test_adafactor_never_mixes_layers():
+    """A stack of vectors is no matrix, however many layers it has."""
+    names = ["blocks/norm1/scale", "blocks/mlp/dense1/kernel"]
+    params = nested({names[0]: np.ones((40, 64)), names[1]: np.ones((40, 64, 48))})
+    state = make_optimizer(OptimizerSettings(name="adafactor"), names).init(_as_float32(params))
+    shapes = {name: leaf.shape for name, leaf in named_leaves(state["factored"]).items() if leaf.ndim > 1}
+    assert sorted(shapes.values()) == [(40, 48), (40, 64), (40, 64)]
+    assert [name for name in shapes if "/v/" in name and "norm1" in name]
+
+
+def test_lamb_gives_each_layer_the_norm_of_its_parameter():
+    """arXiv 1904.00962, algorithm 2: Adam and decay, then |p| / |update|, for each layer of a stack by itself."""
+    random = np.random.default_rng(0)
+    names = ["blocks/mlp/dense1/kernel", "head/kernel"]
+    params = {names[0]: random.normal(size=(3, 4, 5)), names[1]: random.normal(size=(4, 2))}
+    gradient = {name: random.normal(size=p.shape) for name, p in params.items()}
+    optimizer = make_optimizer(OptimizerSettings(name="lamb", weight_decay=0.1), names)
+    tree = _as_float32(nested(params))
+    update, _ = optimizer.update(_as_float32(nested(gradient)), optimizer.init(tree), tree)
+    for name, p in params.items():
+        adam = gradient[name] / (np.abs(gradient[name]) + 1e-8) + 0.1 * p
+        layers = zip(adam, p, strict=True) if name.startswith("blocks") else [(adam, p)]
+        wanted = [u * np.linalg.norm(q) / np.linalg.norm(u) for u, q in layers]
+        _expect(named_leaves(update)[name], np.stack(wanted) if name.startswith("blocks") else wanted[0])
+
+
+def test_sharpness_aware_minimisation_takes_the_gradient_at_the_worst_point_near_by(tree):
+    """arXiv 2010.01412: the gradient at p + rho * g / |g|, over all parameters together; then as without."""
+    curvature = jax.tree.map(lambda x: 1.0 + x**2, tree)  # of sum(c * p^2) / 2, whose gradient is c * p
+
+    def gradient(params):
+        return jax.tree.map(lambda c, p: c * p, _as_float32(curvature), params)
+
+    optimizer = make_optimizer(OptimizerSettings(name="sgd", momentum=0.0, sam=0.5), NAMES)
+    params = _as_float32(tree)
+    state = optimizer.init(params)
+    update, _ = optimizer.update(gradient(params), state, params, grad_fn=lambda p, _: gradient(p))
+    norm = np.sqrt(sum((c * p) ** 2 for c, p in _pairs(curvature, tree)).sum())
+    wanted = jax.tree.map(lambda c, p: c * (p + 0.5 * c * p / norm), curvature, tree)
+    _expect(update, wanted)
+
+
+def _pairs(a, b):
+    """The leaves of two trees as one pair of flat arrays."""
+    return [tuple(np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)]) for tree in (a, b))]
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "matrix"),
     [

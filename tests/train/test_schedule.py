@@ -59,3 +59,27 @@ def test_cooldown_falls_linearly_to_zero():
 def test_warmup_and_cooldown_must_fit_into_the_run():
     with pytest.raises(BadSetting, match=r"config.schedule.warmup.*run of 1000"):
         _curve("rsqrt", cooldown=901)
+
+
+@pytest.mark.parametrize(
+    ("boundaries", "warmup", "total"),
+    [((200, 300, 400), 100, 500), ((3000, 6000, 9000), 500, 10_000), ((6000, 12_000, 18_000), 500, 20_000)],
+)
+def test_a_staircase_falls_to_a_tenth_at_each_boundary(boundaries, warmup, total):
+    """The three forms of the BiT-HyperRule (arXiv 1912.11370)."""
+    settings = ScheduleSettings(name="staircase", learning_rate=0.003)
+    curve = make_schedule(settings, total, warmup, 1, 0, boundaries)
+    for step in (0, warmup // 2, warmup, *boundaries, *(b + 1 for b in boundaries), total - 1):
+        tenths = sum(step > b for b in boundaries)
+        at_boundary = step in boundaries
+        wanted = 0.003 * min(1.0, step / warmup) * 0.1**tenths
+        assert float(curve(step)) == pytest.approx(wanted, rel=1e-5) or (
+            at_boundary and float(curve(step)) == pytest.approx(wanted / 10, rel=1e-5)
+        )
+
+
+def test_boundaries_must_ascend_after_the_warmup():
+    settings = ScheduleSettings(name="staircase")
+    for boundaries in ((50, 200), (300, 200)):
+        with pytest.raises(BadSetting, match=r"config.schedule.boundaries.*ascending and after the warm-up of 100"):
+            make_schedule(settings, 500, 100, 1, 0, boundaries)

@@ -1,0 +1,253 @@
+"""Arguments and tables of the shipped configs, and every recipe: resolved, built, and trained for two steps."""
+
+import dataclasses
+import re
+
+import jax
+import pytest
+
+from vit_jax import data
+from vit_jax.config_files import SHIPPED, load_config, load_settings
+from vit_jax.errors import UserError
+from vit_jax.models import Model
+from vit_jax.recipes import list_recipes, parse_argument, read_recipes
+from vit_jax.train import RunSettings, make_model, preflight, train
+
+RECIPES = {recipe.name: recipe for recipe in list_recipes()}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("B/16,jft", {"model": "B/16", "dataset": "jft", "epochs": 7, "reg": False}),
+        (" B/16 , jft , epochs=14 , reg ", {"model": "B/16", "dataset": "jft", "epochs": 14, "reg": True}),
+    ],
+)
+def test_an_argument_is_read(text, expected):
+    assert parse_argument(text, "model", "dataset", epochs=7, reg=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("B/16", "needs <model>, <dataset>"),
+        ("epochs=3,jft", "needs <model>, <dataset>"),
+        ("B/16,jft,epoch=3", 'unknown option epoch; did you mean "epochs"?'),
+        ("B/16,jft,epochs", "write epochs=<value>"),
+        ("B/16,jft,epochs=x", "epochs=x must be int"),
+    ],
+)
+def test_what_an_argument_cannot_be_is_said(text, complaint):
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        parse_argument(text, "model", "dataset", epochs=7, reg=False)
+
+
+def test_every_config_but_the_users_own_promises_something():
+    """Docstrings hold the command and the table; `folder.py` has the user's data and no published number."""
+    files = {path.name for path in SHIPPED.glob("*.py")} - {"__init__.py"}
+    assert {recipe.config.removeprefix("configs/") for recipe in RECIPES.values()} == files - {"folder.py"}
+    for recipe in RECIPES.values():
+        assert recipe.published
+        assert recipe.source
+        assert recipe.cost
+    for path in SHIPPED.glob("[!_]*.py"):
+        assert f"vit_jax train --config=configs/{path.name}" in path.read_text(encoding="utf-8")
+
+
+def test_every_row_of_the_papers_table_3_is_there():
+    """20 rows of models and data sets, some of them with two numbers of epochs."""
+    jft = {
+        *("B/32 7", "B/16 7", "L/32 7", "L/16 7", "L/16 14", "H/14 14", "R50x1 7", "R50x2 7", "R101x1 7", "R152x1 7"),
+        *("R152x2 7", "R50+B/32 7", "R50+B/16 7", "R50+L/32 7", "R50+L/16 7", "R50+L/16 14"),
+    }
+    wanted = {f"{row} jft" for row in jft}
+    wanted |= {f"{model} 90 imagenet21k" for model in ("B/32", "B/16", "L/32", "L/16")} | {"L/16 30 imagenet21k"}
+    wanted |= {f"{model} 300 imagenet2012" for model in ("B/32", "B/16", "L/32", "L/16")}
+    found = set()
+    for name in RECIPES:
+        if name.startswith("configs/pretrain.py"):
+            settings = load_settings(RunSettings, name)
+            epochs = settings.train.duration.removesuffix(" epochs")
+            found.add(f"{settings.model.variant} {epochs} {settings.data.task}")
+    assert wanted <= found
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "rate", "decay", "dropout", "schedule", "clip"),
+    [
+        ("B/16", "jft", 8e-4, 0.1, 0.0, "linear", 0),
+        ("L/32", "jft", 6e-4, 0.1, 0.0, "linear", 0),
+        ("L/16", "jft", 4e-4, 0.1, 0.0, "linear", 0),
+        ("H/14", "jft", 3e-4, 0.1, 0.0, "linear", 0),
+        ("R50x2", "jft", 1e-3, 0.1, 0.0, "linear", 0),
+        ("R101x1", "jft", 8e-4, 0.1, 0.0, "linear", 0),
+        ("R152x2", "jft", 6e-4, 0.1, 0.0, "linear", 0),
+        ("R50+L/32", "jft", 2e-4, 0.1, 0.0, "linear", 0),
+        ("R50+L/16", "jft", 4e-4, 0.1, 0.0, "linear", 0),
+        ("L/16", "imagenet21k", 1e-3, 0.03, 0.1, "linear", 0),
+        ("B/32", "imagenet2012", 3e-3, 0.3, 0.1, "cosine", 1),
+    ],
+)
+def test_the_numbers_of_table_3(model, dataset, rate, decay, dropout, schedule, clip):
+    found = load_settings(RunSettings, f"configs/pretrain.py:{model},{dataset}")
+    assert found.schedule.learning_rate == rate
+    assert found.schedule.name == schedule
+    assert found.optimizer.weight_decay == decay
+    assert found.optimizer.clip_norm == clip
+    assert found.model.dropout == dropout
+    assert (found.optimizer.name, found.optimizer.beta1, found.optimizer.beta2) == ("adamw", 0.9, 0.999)
+    assert (found.train.batch_size, found.train.loss, found.model.head_bias) == (4096, "sigmoid", -10)
+    assert found.data.height_width == (224, 224)
+
+
+def test_the_numbers_of_table_4():
+    steps = {"imagenet2012": 20_000, "cifar10": 10_000, "cifar100": 10_000, "oxford_iiit_pet": 500}
+    for task, number in {**steps, "oxford_flowers102": 500, "vtab/dmlab": 2_500}.items():
+        found = load_settings(RunSettings, f"configs/finetune.py:B/16,{task}")
+        assert found.train.duration == f"{number} steps"
+        assert (found.optimizer.name, found.optimizer.momentum, found.optimizer.weight_decay) == ("sgd", 0.9, 0.0)
+        assert (found.train.batch_size, found.optimizer.clip_norm, found.schedule.name) == (512, 1.0, "cosine")
+        assert found.data.height_width == (384, 384)
+        assert found.init.head == "reset"
+    special = load_settings(RunSettings, "configs/finetune.py:H/14,imagenet2012,table2")
+    assert (special.data.height_width, special.train.ema_decay) == ((518, 518), 0.9999)
+
+
+@pytest.mark.parametrize(
+    ("argument", "steps", "mixup", "size"),
+    [
+        ("R50x1,oxford_flowers102", 500, 0.0, 384),
+        ("R50x1,cifar10", 10_000, 0.1, 128),
+        ("R152x4,imagenet2012", 20_000, 0.1, 480),
+    ],
+)
+def test_the_hyperrule(argument, steps, mixup, size):
+    found = load_settings(RunSettings, f"configs/bit_hyperrule.py:{argument}")
+    assert (found.train.duration, found.train.mixup, found.data.image_size) == (f"{steps} steps", mixup, (size, size))
+    assert (found.schedule.name, found.schedule.learning_rate) == ("staircase", 0.003)
+
+
+@pytest.mark.parametrize("argument", ["B/16", "B/17,jft", "B/16,cifar10", "B/16,jft,epochs=many"])
+def test_an_impossible_argument_is_one_line(argument):
+    with pytest.raises(UserError, match=rf"pretrain.py does not accept '{argument}'"):
+        load_config(f"configs/pretrain.py:{argument}")
+
+
+def test_a_table_that_is_no_table_is_an_error(tmp_path):
+    path = tmp_path / "x.py"
+    path.write_text('"""Title.\n\n| a | b |\n"""')
+    with pytest.raises(ValueError, match="the table must begin with"):
+        read_recipes(path)
+    path.write_text('"""Title."""')
+    assert read_recipes(path) == []
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_resolved_and_its_model_initialised_in_full_size(name):
+    """Abstractly: no array is made."""
+    settings = load_settings(RunSettings, name)
+    classes = data.catalog.get(settings.data.task).classes if settings.data.task else 10
+    model = make_model(settings, classes)
+    assert model.parameter_count > 1e5
+    assert settings.evaluate.split
+
+
+def preprocessing():
+    """All pre-processing strings, each once."""
+    found = [load_settings(RunSettings, name).data for name in RECIPES]
+    return sorted({text for about in found for text in (about.train_preprocess, about.eval_preprocess)})
+
+
+@pytest.mark.needs_tf
+@pytest.mark.parametrize("text", preprocessing())
+def test_every_pre_processing_can_be_compiled(text):
+    pytest.importorskip("tensorflow")
+    data.check_preprocess(data.DataSettings(image_size=(48, 48), train_preprocess=text, eval_preprocess=text))
+
+
+def small(settings: RunSettings) -> RunSettings:
+    """The same recipe with a toy of its model on synthetic images, two steps of 16."""
+    model, resolved = settings.model, settings.model.resolved
+    changes = {"dtype": "float32", "remat": "none"}
+    if resolved.encoder:
+        changes |= {"width": 32, "depth": 2, "mlp_dim": 64, "heads": 2}
+    if resolved.trunk:
+        changes |= {"trunk_units": (1,) * len(resolved.trunk.units), "trunk_width": 1}
+    model = dataclasses.replace(model, **changes)
+    stride = Model(model, (1024, 1024), 3, 10).stride
+    return dataclasses.replace(
+        settings,
+        model=model,
+        init=dataclasses.replace(settings.init, checkpoint=""),
+        data=dataclasses.replace(settings.data, name="synthetic", image_size=(2 * stride, 2 * stride)),
+        train=dataclasses.replace(settings.train, batch_size=16, duration="2 steps"),
+        schedule=dataclasses.replace(settings.schedule, warmup="1 step", cooldown="0 steps", boundaries=()),
+        log=dataclasses.replace(settings.log, tensorboard=False),
+    )
+
+
+def shapes_of_recipes():
+    """One recipe for each config, family, objective and set of options: the others differ in numbers only."""
+    found = {}
+    for name in RECIPES:
+        settings = load_settings(RunSettings, name)
+        family = (settings.model.resolved.encoder is not None, settings.model.resolved.trunk is not None)
+        kind = (settings.train.objective, settings.masked.target, settings.train.loss, bool(settings.train.mixup))
+        options = (settings.optimizer.name, settings.model.pooling, settings.train.ema_decay > 0)
+        found.setdefault((RECIPES[name].config, family, kind, options), name)
+    return list(found.values())
+
+
+def _two_steps(name, folder):
+    result = train(small(load_settings(RunSettings, name)), folder / "w")
+    assert result.step == 2
+    assert 0 < result.evaluation["loss"] < 100
+
+
+@pytest.mark.parametrize("name", shapes_of_recipes())
+def test_one_recipe_of_each_shape_trains(name, tmp_path):
+    _two_steps(name, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - set(shapes_of_recipes())))
+def test_all_others_train_too(name, tmp_path):
+    _two_steps(name, tmp_path)
+
+
+ONE_FIELD = {
+    "model": "model.variant=S/32",
+    "data set by task": "data.task=cifar100",
+    "resolution": "data.image_size=(96,128)",
+    "batch": "train.batch_size=64",
+    "steps": "train.duration=50 steps",
+    "optimizer": "optimizer.name=lion",
+    "precision": "model.dtype=float32",
+    "mesh": "mesh.fsdp=4",
+}
+
+
+@pytest.mark.parametrize("change", ONE_FIELD.values(), ids=ONE_FIELD)
+@pytest.mark.parametrize(
+    "config",
+    [
+        "pretrain.py:B/16,imagenet21k",
+        "augreg.py:B/32,imagenet2012",
+        "deit3.py:S/16,imagenet2012",
+        "vit_g.py:g/14",
+        "vit_s16_i1k.py",
+        "finetune.py:B/16,oxford_iiit_pet",
+        "masked_patches.py:B/32,imagenet2012",
+    ],
+)
+def test_one_field_of_a_recipe_can_be_changed_alone(config, change):
+    """The rest follows or does not mind: the run as a whole is still possible. Only the images are made up."""
+    settings = load_settings(RunSettings, f"configs/{config}", [f"--config.{change}"])
+    settings = dataclasses.replace(
+        settings,
+        data=dataclasses.replace(settings.data, name="synthetic"),
+        init=dataclasses.replace(settings.init, checkpoint=""),
+    )
+    plan = preflight(settings)
+    assert plan.steps.total > 0
+    assert len(jax.tree.leaves(plan.state)) > 10
