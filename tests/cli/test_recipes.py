@@ -51,6 +51,7 @@ def test_evaluators_of_a_run_are_recorded_and_found_again(call, tiny, tmp_path):
         "--config.evaluators.shots.shots=(5,)",
         "--config.evaluators.shots.every=2 steps",
         "--config.evaluators.held_out.split=train[:100]",
+        "--config.evaluators.held_out.every=4 steps",
     ]
     assert call("train", *tiny, *added, f"--workdir={tmp_path / 'w'}").status == 0
     records = [json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
@@ -98,7 +99,8 @@ def test_a_grid_chooses_and_reports(call, tiny, digits_dir, tmp_path):
     assert not (tmp_path / "g").exists()
     found = json.loads(call("finetune-grid", *flags, "--json").out)["tasks"]["digits"]
     assert set(found["dev"]) == {"lr_0.0001_4_steps", "lr_0.01_4_steps"}
-    assert found["chosen"]["learning_rate"] == 0.01
+    best = max(found["dev"], key=found["dev"].get)
+    assert f"lr_{found['chosen']['learning_rate']:g}_4_steps" == best
     assert found["test"]["eval/examples"]["mean"] == 360
     text = call("finetune-grid", *flags).out  # nothing is run again
     assert "lr_0.01_4_steps" in text
@@ -112,7 +114,7 @@ def test_a_grid_chooses_and_reports(call, tiny, digits_dir, tmp_path):
         (["--seeds=0"], "--seeds=0: must be at least 1"),
         (["--dev=train"], "--dev and --dev_train belong together"),
         (["--tasks=digits"], "--tasks: write {task} in --config"),
-        (["--learning_rates=a"], "--learning_rates = 'a': write numbers"),
+        (["--config.data.task=digits", "--learning_rates=a"], "--learning_rates = 'a': write numbers"),
         ([], "config.data.task is empty: give --dev_train and --dev"),
     ],
 )
