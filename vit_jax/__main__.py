@@ -12,6 +12,7 @@ VERBS = {
     "train": "pre-train or fine-tune a model; the same command resumes",
     "evaluate": "accuracy and loss of a checkpoint on a split, every example counted once",
     "predict": "the most probable classes of image files",
+    "inspect": "pictures of filters, position embeddings and attention on one page",
     "export": "write the weights in a published format",
     "models": "the named models: parameters, FLOPs, sequence length, published weights",
     "prepare": "put a data set on the disk (the only command that may download)",

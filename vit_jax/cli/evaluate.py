@@ -71,19 +71,17 @@ def _evaluate(
     weights: "Weights", settings: "RunSettings", dataset: "Dataset", batch_size: int | None
 ) -> dict[str, float]:
     from vit_jax import parallel
-    from vit_jax.errors import BadSetting
+    from vit_jax.cli.weights import mesh_of, params_on
     from vit_jax.evaluate import Classification
 
-    try:
-        mesh = parallel.make_mesh(settings.mesh)
-    except BadSetting as error:
-        raise error.below("config") from None
+    mesh = mesh_of(settings)
     size = batch_size or settings.evaluate.batch_size or settings.train.batch_size
     parallel.check_batch("--batch_size", size, mesh)
-    model = weights.metadata.model
-    shardings = parallel.state_shardings(weights.params, model.shapes, model.logical_axes, mesh)
-    params = parallel.on_mesh(weights.params, shardings)
-    return Classification(model, dataset, mesh, size, loss=settings.train.loss, params=params).run(params)
+    params = params_on(mesh, weights)
+    classification = Classification(
+        weights.metadata.model, dataset, mesh, size, loss=settings.train.loss, params=params
+    )
+    return classification.run(params)
 
 
 def _print(found: dict[str, object], as_json: bool) -> None:

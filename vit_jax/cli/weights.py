@@ -6,10 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from jax.sharding import Mesh
+
+from vit_jax import parallel
 from vit_jax.checkpoint import Weights, load
 from vit_jax.config_files import override
-from vit_jax.errors import UserError
-from vit_jax.models import Model
+from vit_jax.errors import BadSetting, UserError
+from vit_jax.models import Model, Params
 from vit_jax.settings import build, complete, to_dict
 from vit_jax.train import RunSettings
 
@@ -76,6 +79,25 @@ def settings_of(weights: Weights, overrides: Sequence[str] = ()) -> RunSettings:
     config.mesh = ConfigDict()  # the mesh of this machine, not of the one that trained
     _tuples(config)
     return build(RunSettings, override(complete(config, RunSettings), overrides))
+
+
+def mesh_of(settings: RunSettings) -> Mesh:
+    """The mesh of this machine.
+
+    Raises:
+      BadSetting: `config.mesh` does not fit its devices.
+    """
+    try:
+        return parallel.make_mesh(settings.mesh)
+    except BadSetting as error:
+        raise error.below("config") from None
+
+
+def params_on(mesh: Mesh, weights: Weights) -> Params:
+    """The parameters as global arrays, laid out as in training."""
+    model = weights.metadata.model
+    shardings = parallel.state_shardings(weights.params, model.shapes, model.logical_axes, mesh)
+    return parallel.on_mesh(weights.params, shardings)
 
 
 def _tuples(config) -> None:
