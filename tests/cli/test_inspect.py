@@ -1,13 +1,17 @@
 """`vit_jax inspect` on a run of ours, on a published file, and on what they do not have."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vit_jax.checkpoint import load
 from vit_jax.data import decode_files
-from vit_jax.inspect import attention_statistics
+from vit_jax.inspect import KINDS, attention_statistics
+
+DOCS = Path(__file__).parents[2] / "docs" / "inspect.md"
 
 
 def numbers(folder):
@@ -139,3 +143,14 @@ def test_a_resnet_says_what_it_does_not_have(call, resnet, photos, tmp_path):
     status, _, err = call("inspect", f"--checkpoint={resnet}", f"--output={tmp_path}", "--only=rollout")
     assert status == 2
     assert err.endswith("vit_jax inspect: --only = 'rollout': R26x1 is a ResNet: it has no attention\n")
+
+
+def test_the_page_about_it_names_every_kind_and_only_flags_that_exist(call, capsys):
+    text = DOCS.read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == KINDS
+    with pytest.raises(SystemExit):
+        call("inspect", "--help")
+    known = set(re.findall(r"--\w+", capsys.readouterr().out))
+    used = set(re.findall(r"--\w+", text)) - {"--config"}
+    assert used <= known
+    assert len(used) > 6

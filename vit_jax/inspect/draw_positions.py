@@ -31,7 +31,7 @@ def draw_grid_similarity(similarity: np.ndarray, title: str) -> "Figure":
     tiles = similarity[np.ix_(rows, columns)]
     shape = len(rows) * tiles.shape[2] / (len(columns) * tiles.shape[3])
     width = min(5.6, 9.0 / shape)
-    figure = new_figure(width + 1.8, max(2.2, width * shape + 0.9))
+    figure = new_figure(max(6.0, width + 1.8), max(2.6, width * shape + 0.9))
     axes = figure.subplots()
     gap = max(1, round(0.12 * min(tiles.shape[2:])))
     drawn = axes.imshow(mosaic(tiles, gap), vmin=-1, vmax=1, cmap="viridis", interpolation="nearest")

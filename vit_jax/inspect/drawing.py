@@ -16,7 +16,7 @@ def new_figure(width: float, height: float) -> "Figure":
     """An empty figure of this size in inches, of no window system."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="compressed")
 
 
 def to_png(figure: "Figure") -> bytes:
