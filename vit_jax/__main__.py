@@ -15,6 +15,7 @@ VERBS = {
     "evaluate": "accuracy and loss of a checkpoint on a split or on other data sets, every example counted once",
     "fewshot": "few-shot, linear and nearest-neighbour tests of frozen features",
     "predict": "the most probable classes of image files",
+    "inspect": "pictures of filters, position embeddings and attention on one page",
     "export": "write the weights in a published format",
     "models": "the named models: parameters, FLOPs, sequence length, published weights",
     "prepare": "put a data set on the disk (the only command that may download)",

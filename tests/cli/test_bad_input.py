@@ -163,6 +163,10 @@ def test_a_config_that_cannot_be_found_or_used_is_refused(config, expected, comp
         (["predict", "--checkpoint=w", "--top=0", "a.png"], "--top=0: must be at least 1"),
         (["export", "--checkpoint=w", "--output=o.npz", "--format=pt"], "--format: invalid choice: 'pt'"),
         (["export", "--checkpoint=w", "--output=o.npz", "--config.seed=1"], "exporting reads no data"),
+        (["inspect", "--checkpoint=w"], "required: --output"),
+        (["inspect", "--checkpoint=w", "--output=o", "--count=0"], "--count=0: must be at least 1"),
+        (["inspect", "--checkpoint=w", "--output=o", "--layers=1,x"], "--layers: '1,x' is not a list of layers"),
+        (["inspect", "--checkpoint=w", "--output=o", "--split=test", "--images", "a.png"], "--images or --split, not"),
         (["prepare", "digits", "--config.seed=1"], "unknown argument '--config.seed=1'"),
     ],
 )
@@ -250,9 +254,30 @@ def test_evaluate_refuses(flag, expected, complaint, trained):
     check(complaint("evaluate", f"--checkpoint={trained}", flag), expected)
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "predict", "export"])
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--only=filter", "--only = 'filter': no such pictures; did you mean \"filters\"?"),
+        ("--layers=1,9", "--layers = 9: the encoder's layers are 1 to 1"),
+        ("--split=dev", "--split = 'dev': digits has train, test"),
+        ("--config.mesh.tensor=3", "config.mesh = "),
+        ("--config.model.depth=3", "says itself what its model is"),
+    ],
+)
+def test_inspect_refuses(flag, expected, complaint, trained, tmp_path):
+    check(complaint("inspect", f"--checkpoint={trained}", f"--output={tmp_path}", flag), expected)
+    assert not list(tmp_path.iterdir())
+
+
+def test_inspect_leaves_the_files_of_others_alone(complaint, trained, tmp_path):
+    (tmp_path / "index.html").write_text("mine")
+    line = complaint("inspect", f"--checkpoint={trained}", f"--output={tmp_path}")
+    check(line, f"folder '{tmp_path}' holds other files (index.html)", "new folder", "--overwrite")
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "export", "inspect"])
 def test_a_missing_checkpoint_is_named(verb, complaint, tmp_path):
-    more = {"evaluate": [], "predict": ["a.png"], "export": ["--output=o.npz"]}[verb]
+    more = {"evaluate": [], "predict": ["a.png"], "export": ["--output=o.npz"], "inspect": ["--output=o"]}[verb]
     line = complaint(verb, f"--checkpoint={tmp_path / 'nothing'}", *more)
     check(line, f"'{tmp_path}/nothing' does not exist", "give a workdir")
 

@@ -1,5 +1,7 @@
 """Two real processes joined by jax.distributed train like one."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,21 @@ def test_two_processes_see_exactly_the_global_batches_of_one(tmp_path, digits_di
     assert found[1]["image"].shape == (5, 64, 8, 8, 3)
     for name in ("image", "label"):
         np.testing.assert_array_equal(found[1][name], found[2][name])
+
+
+def test_two_processes_draw_the_pictures_of_one(tmp_path):
+    """Split in two along the embedding, so that no process has all of a filter or of a position embedding."""
+    found = {}
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        runs.run_script("draw_pictures.py", [str(folder)], processes=processes, devices=4 // processes)
+        found[processes] = json.loads((folder / "numbers.json").read_text())
+    assert found[2]["pictures"] == found[1]["pictures"]
+    assert len(found[1]["pictures"]) == 7
+    for kind, name in (("distance", "pixels"), ("rollout", "weights"), ("filters", "explained_variance")):
+        np.testing.assert_allclose(found[2][kind][name], found[1][kind][name], rtol=1e-4)
+    tiles = [found[processes]["positions"]["similarity"]["stem"]["tiles"] for processes in (1, 2)]
+    np.testing.assert_allclose(*tiles, atol=1e-3)
 
 
 def test_an_error_of_one_process_ends_all_with_its_message(tmp_path, digits_dir):

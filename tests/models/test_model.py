@@ -160,6 +160,19 @@ def test_attention_weights_are_distributions_and_asking_for_them_changes_nothing
     np.testing.assert_allclose(more["tokens"], tokens, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("scan", [True, False])
+def test_a_function_of_attention_weights_is_applied_to_those_of_each_block(scan):
+    model = small(registers=1, scan=scan)
+    params, images = random_params(model), random_images(model, 2)
+    whole = model.apply(params, images, attention=True)
+    parts = model.apply(params, images, attention=lambda w: {"mean": w.mean(axis=1), "first": w[:, :, 0]})
+    weights = jnp.stack(whole["attention"])
+    assert set(parts["attention"]) == {"mean", "first"}
+    np.testing.assert_allclose(parts["attention"]["mean"], weights.mean(axis=2), rtol=1e-6)
+    np.testing.assert_allclose(parts["attention"]["first"], weights[:, :, :, 0], rtol=1e-6)
+    np.testing.assert_allclose(parts["logits"], whole["logits"], rtol=1e-6)
+
+
 def test_a_hybrid_is_a_vit_on_its_trunks_output_also_nearly_in_bfloat16():
     exact, fast = (
         Model(small(**HYBRID, dtype=d).settings, (15, 17), CHANNELS, CLASSES) for d in ("float32", "bfloat16")

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jax.sharding import Mesh
+
 from vit_jax import parallel
 from vit_jax.checkpoint import Weights, load
 from vit_jax.config_files import key_of, override
@@ -107,16 +109,31 @@ def on_devices(weights: Weights, settings: RunSettings, batch_size: int | None) 
     Raises:
       BadSetting: mesh or batch do not fit the devices.
     """
-    try:
-        mesh = parallel.make_mesh(settings.mesh)
-    except BadSetting as error:
-        raise error.below("config") from None
+    mesh = mesh_of(settings)
     size = batch_size or settings.evaluate.batch_size or settings.train.batch_size
     parallel.check_batch("--batch_size", size, mesh)
     model, names = weights.metadata.model, weights.metadata.label_names
-    shardings = parallel.state_shardings(weights.params, model.shapes, model.logical_axes, mesh)
-    params = parallel.on_mesh(weights.params, shardings)
+    params = params_on(mesh, weights)
     return Subject(model, names, settings.data, settings.train.loss, mesh, size, params), params
+
+
+def mesh_of(settings: RunSettings) -> Mesh:
+    """The mesh of this machine.
+
+    Raises:
+      BadSetting: `config.mesh` does not fit its devices.
+    """
+    try:
+        return parallel.make_mesh(settings.mesh)
+    except BadSetting as error:
+        raise error.below("config") from None
+
+
+def params_on(mesh: Mesh, weights: Weights) -> Params:
+    """The parameters as global arrays, laid out as in training."""
+    model = weights.metadata.model
+    shardings = parallel.state_shardings(weights.params, model.shapes, model.logical_axes, mesh)
+    return parallel.on_mesh(weights.params, shardings)
 
 
 def _tuples(config) -> None:

@@ -1,6 +1,49 @@
-"""What was learned, as pictures."""
+"""Parameters -> pictures: filters, position embeddings, attention; learning curves, sheets, and pages to show them."""
 
+from vit_jax.inspect.album import SHOWN, Album, check_folder, pictures
+from vit_jax.inspect.attention import (
+    AttentionMaps,
+    AttentionStatistics,
+    attention_maps,
+    attention_rollout,
+    attention_statistics,
+    uniform_distance,
+)
+from vit_jax.inspect.choices import KINDS, OF_IMAGES, absent, check_layers, spread, wanted
 from vit_jax.inspect.contact_sheet import draw_contact_sheet
 from vit_jax.inspect.curves import draw_learning_curve
+from vit_jax.inspect.filters import Filters, pixel_filters, principal_components
+from vit_jax.inspect.overlay import overlay_mask
+from vit_jax.inspect.page import Picture, Section, Table, html_page
+from vit_jax.inspect.positions import cosine_similarity, position_embeddings
 
-__all__ = ["draw_contact_sheet", "draw_learning_curve"]
+__all__ = [
+    "KINDS",
+    "OF_IMAGES",
+    "SHOWN",
+    "Album",
+    "AttentionMaps",
+    "AttentionStatistics",
+    "Filters",
+    "Picture",
+    "Section",
+    "Table",
+    "absent",
+    "attention_maps",
+    "attention_rollout",
+    "attention_statistics",
+    "check_folder",
+    "check_layers",
+    "cosine_similarity",
+    "draw_contact_sheet",
+    "draw_learning_curve",
+    "html_page",
+    "overlay_mask",
+    "pictures",
+    "pixel_filters",
+    "position_embeddings",
+    "principal_components",
+    "spread",
+    "uniform_distance",
+    "wanted",
+]

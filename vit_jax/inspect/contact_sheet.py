@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vit_jax.inspect.drawing import short_name, show_image
+
 _COLUMNS = 8
 
 
@@ -28,8 +30,8 @@ def draw_contact_sheet(images: np.ndarray, names: Sequence[str], path: Path, tit
     for axis in axes:
         axis.set_axis_off()
     for axis, image, name in zip(axes, images, names, strict=False):
-        axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-        axis.set_title(name if len(name) <= 24 else f"{name[:23]}…", fontsize=7, y=-0.16, parse_math=False)
+        show_image(axis, image)
+        axis.set_title(short_name(name), fontsize=7, y=-0.16, parse_math=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     return path

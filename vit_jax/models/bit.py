@@ -1,5 +1,6 @@
 """The BiT ResNet as a classifier (arXiv 1912.11370)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -35,7 +36,7 @@ class ResNet(nnx.Module):
         constrain: Constrain,
         *,
         blocks: bool = False,
-        attention: bool = False,
+        attention: bool | Callable[[jax.Array], Any] = False,
     ) -> dict[str, Any]:
         """(b, h, w, c) float images in [-1, 1] -> features by name, see `Model.apply`. No dropout, no attention."""
         outputs: list[jax.Array] = []

@@ -1,5 +1,6 @@
 """The transformer encoder: identical blocks stacked along a leading layer axis."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -133,8 +134,8 @@ def run_blocks(
     grid: tuple[int, int],
     positions: Positions,
     outputs: bool = False,
-    weights: bool = False,
-) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+    weights: bool | Callable[[jax.Array], Any] = False,
+) -> tuple[jax.Array, jax.Array | None, Any]:
     """Applies the stacked blocks in order.
 
     Args:
@@ -147,10 +148,11 @@ def run_blocks(
       grid: (height, width) of the patches.
       positions: what the layers know of positions, beyond what the stem added.
       outputs: whether to return the output of every block.
-      weights: whether to return the attention weights of every block.
+      weights: whether to return the attention weights of every block, or what to return of them.
 
     Returns:
-      (b, n, d) tokens; (layers, b, n, d) outputs or None; (layers, b, k, n, n) float32 weights or None.
+      (b, n, d) tokens; (layers, b, n, d) outputs or None; (layers, b, k, n, n) float32 weights or None. If `weights`
+      is a function of one block's (b, k, n, n), the arrays it gives, stacked along a leading layer axis.
     """
 
     def apply(x: jax.Array, layer: dict[str, Any]) -> tuple[jax.Array, tuple[jax.Array | None, jax.Array | None]]:
@@ -161,7 +163,9 @@ def run_blocks(
         if isinstance(block, AxialBlock):
             x, found = block(x, layer["key"], layer["drop_rate"], constrain, grid), None
         else:
-            x, found = block(x, layer["key"], layer["drop_rate"], constrain, offsets=offsets, weights=weights)
+            x, found = block(x, layer["key"], layer["drop_rate"], constrain, offsets=offsets, weights=bool(weights))
+            if found is not None and callable(weights):
+                found = weights(found)
         return x, (x if outputs else None, found)
 
     layers = {

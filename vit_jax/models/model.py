@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -122,7 +123,7 @@ class Model:
         constrain: Constrain = unconstrained,
         corruption: Corruption | None = None,
         blocks: bool = False,
-        attention: bool = False,
+        attention: bool | Callable[[jax.Array], Any] = False,
     ) -> dict[str, Any]:
         """Runs the model.
 
@@ -133,7 +134,9 @@ class Model:
           constrain: called on activations with their logical names.
           corruption: replaces some patch embeddings; needs `mask_token` in the settings.
           blocks: also return what every block puts out.
-          attention: also return attention weights; attention then takes the plain path.
+          attention: also return attention weights, or what this function of a block's weights gives; attention then
+            takes the plain path. The weights of all blocks together are large (24 x 16 heads of 577 x 577 tokens are
+            0.5 GB an image); a function keeps no more than those of one block.
 
         Returns:
           `stem`: (b, n, d) patch embeddings, before any corruption; a ResNet's root output (b, h, w, c).
@@ -142,7 +145,8 @@ class Model:
           `logits`: (b, classes) in float32, unless the model has no classes; (b, patches, classes) with pool `none`.
           `blocks`: a tuple with the (b, n, d) output of each encoder block, or the (b, h, w, c) output of each unit.
           `trunk`: with `blocks`, a hybrid's root output and the output of each unit of its trunk.
-          `attention`: a tuple with the (b, k, n, n) float32 weights of each encoder block.
+          `attention`: a tuple with the (b, k, n, n) float32 weights of each encoder block; of a function, the arrays
+            it gives, stacked along a leading layer axis.
 
         Raises:
           BadSetting: attention weights of a model that has none, or whose blocks are axial; corruption of a model that
@@ -154,7 +158,7 @@ class Model:
         if images.shape[3 if any_size else 1 :] != wanted[2 if any_size else 0 :] or images.ndim != 4:
             raise ValueError(f"images of shape {images.shape}; the model takes (b, {', '.join(map(str, wanted))})")
         if attention and (self.settings.resolved.encoder is None or self.settings.axial):
-            raise BadSetting("attention", attention, f"{self.settings.variant} has no attention over all tokens")
+            raise BadSetting("attention", True, f"{self.settings.variant} has no attention over all tokens")
         if corruption is not None and not self.settings.mask_token:
             raise BadSetting("mask_token", False, "patches can only be left out of a model that has one")
         # NumPy's promotion rules would turn bfloat16 activations back into float32.

@@ -1,5 +1,6 @@
 """The Vision Transformer and its hybrids (arXiv 2010.11929, section 3.1)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -74,7 +75,7 @@ class ViT(nnx.Module):
         *,
         corruption: Corruption | None = None,
         blocks: bool = False,
-        attention: bool = False,
+        attention: bool | Callable[[jax.Array], Any] = False,
     ) -> dict[str, Any]:
         """(b, h, w, c) float images in [-1, 1] -> features by name, see `Model.apply`."""
         settings = self.settings
@@ -104,7 +105,7 @@ class ViT(nnx.Module):
         if outs is not None:
             features["blocks"] = tuple(outs)
         if weights is not None:
-            features["attention"] = tuple(weights)
+            features["attention"] = weights if callable(attention) else tuple(weights)
         x = features["tokens"] = self.norm(x)
         x = self._pool(x, key_head, constrain)
         if settings.pre_logits:
