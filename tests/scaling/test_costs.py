@@ -61,6 +61,7 @@ PARAMETERS = {
 TOLERANCES = {("B/32", 7): 0.021, ("R50+L/16", 7): 0.032}
 
 
+@pytest.mark.slow
 def test_the_papers_study_has_its_parameters_and_its_compute(tmp_path):
     path = tmp_path / "paper.py"
     path.write_text(PAPER)

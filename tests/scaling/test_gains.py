@@ -130,7 +130,7 @@ def test_lines_between_the_papers_runs_say_the_same_as_its_curves(evaluations):
 def test_the_sentence_says_how_sure_it_is(interval, expected):
     gain = Gain("ViT", "ResNet", 3.46, 3.3, 5.76, interval, (92.52, 94.93))
     sentence = gain.sentence("average accuracy")
-    assert sentence == f"At equal average accuracy, ViT needs 3.5 times less compute than ResNet {expected}."
+    assert sentence == f"At equal average accuracy, ViTs need 3.5 times less compute than ResNets {expected}."
 
 
 @pytest.mark.parametrize(

@@ -39,16 +39,20 @@ class Gain:
     accuracies: tuple[float, float]
 
     def sentence(self, what: str) -> str:
-        """`At equal ImageNet accuracy, ViT needs 2.0 times less compute than ResNet (...).`"""
+        """`At equal ImageNet accuracy, ViTs need 2.0 times less compute than ResNets (...).`"""
         low, high = self.accuracies
         over = f"{times(self.lowest)} to {times(self.highest)} between {low:.1f} % and {high:.1f} %"
-        sure = "too few runs for a curve and an interval"
-        if self.interval:
-            least, most = self.interval
-            sure = f"{LEVEL:.0%} interval " if np.isfinite(most) else f"{LEVEL:.0%} interval from "
-            sure += f"{times(least)} to {times(most)}" if np.isfinite(most) else f"{times(least)} up"
-        start = f"At equal {what}, {self.frugal} needs {times(self.typical)} times less compute than {self.costly}"
+        sure = f"{LEVEL:.0%} interval {self.sure}" if self.interval else self.sure
+        start = f"At equal {what}, {self.frugal}s need {times(self.typical)} times less compute than {self.costly}s"
         return f"{start} ({sure}; {over})."
+
+    @property
+    def sure(self) -> str:
+        """The interval in words; its upper end is open where the other family may never get there."""
+        if self.interval is None:
+            return "too few runs for a curve and an interval"
+        least, most = self.interval
+        return f"{times(least)} to {times(most)}" if np.isfinite(most) else f"from {times(least)} up"
 
 
 def times(value: float) -> str:
