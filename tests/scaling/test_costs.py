@@ -116,6 +116,23 @@ def test_each_run_is_asked_for_its_own_data(tiny):
     assert rows[0].exaflops == 2 * rows[1].exaflops
 
 
+@pytest.mark.parametrize(
+    ("points", "name"),
+    [
+        ("product([])", "mu/8"),
+        ('sweep("model.depth", [3])', "mu/8, depth 3"),
+        (
+            'table(("model.variant", "model.trunk_units", "model.trunk_width"), [("R26x1", (1, 2), 2)])',
+            "R26x1, units 1-2, trunk width 2",
+        ),
+        ('table(("model.width", "model.heads", "model.mlp_dim"), [(16, 4, 8)])', "mu/8, width 16, MLP 8, heads 4"),
+    ],
+)
+def test_models_of_another_shape_than_their_variant_say_so(points, name, tiny):
+    (row,) = describe_sweep(tiny(points), lambda settings: DataSize(104, 7))
+    assert row.model == name
+
+
 def unknown(settings):
     raise BadSetting("config.data.name", settings.data.name, "has no known size")
 

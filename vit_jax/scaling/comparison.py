@@ -94,9 +94,11 @@ def points_of_paper(evaluation: str) -> dict[str, list[Point]]:
 
 def _points(rows: Sequence[tuple[str, str, float, float, float]]) -> dict[str, list[Point]]:
     """Rows of (family, model, epochs, compute, accuracy) by family, each family by rising compute."""
-    models = collections.Counter(model for _, model, *_ in rows)
+    lengths = collections.defaultdict(set)
+    for _, model, epochs, *_ in rows:
+        lengths[model].add(f"{epochs:.3g}")
     families: dict[str, list[Point]] = {family: [] for family in FAMILIES}
     for family, model, epochs, compute, accuracy in sorted(rows, key=lambda row: row[3]):
-        label = model if models[model] == 1 else f"{model}, {epochs:.3g} ep"
+        label = model if len(lengths[model]) == 1 else f"{model}, {epochs:.3g} ep"
         families[family].append(Point(label, compute, accuracy))
     return {family: points for family, points in families.items() if points}

@@ -6,9 +6,21 @@ from typing import Any
 
 from vit_jax.durations import Duration
 from vit_jax.errors import BadSetting, UserError
+from vit_jax.models import ModelSettings
 from vit_jax.scaling.flops import training_flops
 from vit_jax.scaling.sweeps import Sweep, SweepRun
 from vit_jax.train import RunSettings, make_model
+
+# Settings that change a variant's shape, and how names of models say so.
+_SHAPE = {
+    "width": "width",
+    "depth": "depth",
+    "mlp_dim": "MLP",
+    "heads": "heads",
+    "patch": "patch",
+    "trunk_units": "units",
+    "trunk_width": "trunk width",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +42,7 @@ class RunCost:
 
     Attributes:
       name: of the run.
-      model: its variant.
+      model: its variant, and what of the variant's shape the config changes: `B/16, depth 8`.
       family: `ViT`, `hybrid` or `ResNet`.
       parameters: all, with the classifier.
       exaflops: 10^18 FLOPs of the whole run: three forward passes of the backbone for each image, see
@@ -87,7 +99,7 @@ def _cost(run: SweepRun, size: DataSize, known: dict[Any, tuple[int, int]]) -> R
         raise BadSetting(field, duration, "a run needs at least one step")
     return RunCost(
         name=run.name,
-        model=settings.model.variant,
+        model=_model_name(settings.model),
         family=settings.model.resolved.family,
         parameters=parameters,
         exaflops=per_image * steps * batch / 1e18,
@@ -96,3 +108,9 @@ def _cost(run: SweepRun, size: DataSize, known: dict[Any, tuple[int, int]]) -> R
         examples=size.examples,
         image_size=settings.data.height_width,
     )
+
+
+def _model_name(settings: ModelSettings) -> str:
+    changed = [(words, getattr(settings, field)) for field, words in _SHAPE.items()]
+    said = [(w, "-".join(map(str, v)) if isinstance(v, tuple) else v) for w, v in changed if v is not None]
+    return ", ".join([settings.variant, *(f"{words} {value}" for words, value in said)])
