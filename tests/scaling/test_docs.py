@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from vit_jax.scaling import hyper, load_sweep
+from vit_jax.scaling import compute_gains, fit_families, hyper, load_sweep
+from vit_jax.scaling.comparison import AVERAGE, points_of_paper
+from vit_jax.scaling.gains import times
 
-PAGE = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "studies.md").read_text()
 SWEEP, COSTS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -30,6 +33,18 @@ def test_the_table_lists_every_function():
     functions = re.findall(r"^\| `(\w+)\(", PAGE, re.MULTILINE)
     public = [name for name, item in vars(hyper).items() if callable(item) and item.__module__ == hyper.__name__]
     assert sorted(functions) == sorted(name for name in public if not name.startswith("_") and name != "full_key")
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "files"), [(AVERAGE, ["README.md", "docs/studies.md"]), ("imagenet2012", ["docs/studies.md"])]
+)
+def test_what_is_said_of_the_papers_numbers_is_what_the_report_says(evaluation, files):
+    families = {f: [(p.compute, p.accuracy) for p in found] for f, found in points_of_paper(evaluation).items()}
+    gains = compute_gains(families, fit_families(families))
+    (gain,) = (g for g in gains if (g.frugal, g.costly) == ("ViT", "ResNet"))
+    for file in files:
+        text = " ".join((ROOT / file).read_text().split())
+        assert re.search(rf"{times(gain.typical)} times less[^.]*? \((90 % interval )?{gain.sure}\)", text)
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
-    from matplotlib.transforms import Bbox
 
 _DOT = 3.0  # half of a marker, in typographic points
 # Where a name may stand, best first: (right, up) from its point in typographic points, and the text's alignment.
@@ -24,6 +23,9 @@ _PLACES = (
     (-5, 5, "right", "bottom"),
     (-5, -5, "right", "top"),
 )
+
+# The share of a text that lies left of or below the place it is aligned at.
+_SHARE = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,32 +50,36 @@ def place_labels(axes: "Axes", labels: Sequence[Label], markers: Sequence[tuple[
     """
     figure: Any = axes.figure
     figure.draw_without_rendering()  # the layout is final from here on
-    reach = _DOT * figure.dpi / 72
-    points = [(label.x, label.y) for label in labels]
-    taken = [_around(place, reach) for place in axes.transData.transform([*points, *markers])]
+    points = np.array([*((label.x, label.y) for label in labels), *markers], float).reshape(-1, 2)
+    taken = _around(axes.transData.transform(points), _DOT * figure.dpi / 72)
     legend = axes.get_legend()
     if legend:
-        taken.append(legend.get_window_extent())
-    lines = [_around(place, 1.0) for line in axes.get_lines() for place in _along(axes, line)]
+        taken = np.vstack([taken, legend.get_window_extent().extents])
+    lines = np.concatenate([np.empty((0, 4)), *(_around(_along(axes, line), 1.0) for line in axes.get_lines())])
     for label in labels:
-        _place(axes, label, taken, lines)
+        taken = np.vstack([taken, *_place(axes, label, taken, lines)])
 
 
-def _place(axes: "Axes", label: Label, taken: "list[Bbox]", lines: "list[Bbox]") -> None:
+def _place(axes: "Axes", label: Label, taken: np.ndarray, lines: np.ndarray) -> list[np.ndarray]:
+    """Writes one name; gives what it covers, nothing if it found no room."""
     from matplotlib.patheffects import withStroke
 
     figure: Any = axes.figure
     text = axes.annotate(label.name, (label.x, label.y), (0, 0), textcoords="offset points", fontsize=7, zorder=5)
     text.set(color=label.color, in_layout=False, path_effects=[withStroke(linewidth=2, foreground="white")])
-    above = axes.bbox.y1 + _DOT * figure.dpi / 72
-    for obstacles, (right, up, across, along) in itertools.product(([*taken, *lines], taken), _PLACES):
-        text.set(position=(right, up), ha=across, va=along)
-        box = text.get_window_extent(figure.canvas.get_renderer())
-        inside = axes.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and axes.bbox.y0 <= box.y0 and box.y1 <= above
-        if inside and not any(box.overlaps(other) for other in obstacles):
-            taken.append(box)
-            return
+    size = np.array(text.get_window_extent(figure.canvas.get_renderer()).size)
+    point, scale = axes.transData.transform((label.x, label.y)), figure.dpi / 72
+    top = axes.bbox.y1 + _DOT * scale
+    for obstacles, (right, up, across, along) in itertools.product((np.vstack([taken, lines]), taken), _PLACES):
+        corner = point + np.array([right, up]) * scale - size * (_SHARE[across], _SHARE[along])
+        (x0, y0), (x1, y1) = corner, corner + size
+        inside = axes.bbox.x0 <= x0 and x1 <= figure.bbox.x1 and axes.bbox.y0 <= y0 and y1 <= top
+        apart = (obstacles[:, :2] > (x1, y1)) | (obstacles[:, 2:] < (x0, y0))
+        if inside and apart.any(axis=1).all():
+            text.set(position=(right, up), ha=across, va=along)
+            return [np.array([x0, y0, x1, y1])]
     text.set_visible(False)
+    return []
 
 
 def _along(axes: "Axes", line: "Line2D") -> np.ndarray:
@@ -83,7 +89,6 @@ def _along(axes: "Axes", line: "Line2D") -> np.ndarray:
     return np.concatenate([corners, *(np.linspace(a, b, int(np.abs(b - a).max() // 4)) for a, b in pairs)])
 
 
-def _around(place: np.ndarray, reach: float) -> "Bbox":
-    from matplotlib.transforms import Bbox
-
-    return Bbox.from_extents(*(place - reach), *(place + reach))
+def _around(places: np.ndarray, reach: float) -> np.ndarray:
+    """(k, 4) left, bottom, right, top of squares around (k, 2) places."""
+    return np.hstack([places - reach, places + reach])
