@@ -37,8 +37,9 @@ def names_on(axes):
     return {text.get_text() for text in axes.texts if isinstance(text, Annotation) and text.get_visible()}
 
 
-def legend_of(axes):
-    return [text.get_text() for text in axes.get_legend().get_texts()]
+def legend_of(figure):
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
 
 
 def fits_of(families):
@@ -51,7 +52,7 @@ def test_the_papers_figure_has_its_points_names_and_curves(drawn, tmp_path):
     assert size_of(path) == (1120, 768)
     (axes,) = drawn[0].axes
     assert names_on(axes) == {point.label for points in families.values() for point in points}
-    assert legend_of(axes) == ["ViT", "hybrid", "ResNet", "power law, 90% band", "Pareto front"]
+    assert legend_of(drawn[0]) == ["ViT", "hybrid", "ResNet", "power law, 90% band", "Pareto front"]
     assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == (
         "log",
         "training compute (exaFLOPs)",
@@ -68,7 +69,7 @@ def test_reference_points_are_hollow_and_nameless(drawn, tmp_path):
     draw_accuracy(mine, {}, tmp_path / "a.png", "accuracy (%)", paper, fits_of(paper))
     (axes,) = drawn[0].axes
     assert names_on(axes) == {point.label for point in mine["ViT"]}
-    assert legend_of(axes) == ["ViT", "Pareto front", "ViT paper, table 6"]
+    assert legend_of(drawn[0]) == ["ViT", "Pareto front", "ViT paper, table 6"]
     hollow = [c for c in axes.collections if not len(c.get_facecolors())]
     assert sum(len(c.get_offsets()) for c in hollow) == 18
 
@@ -92,7 +93,7 @@ def test_learning_curves_are_drawn_over_compute(drawn, tmp_path):
     assert size_of(path)[0] > 1400
     loss, accuracy = drawn[0].axes
     assert names_on(loss) == {"B/16", "R50x1", "L/16"}
-    assert legend_of(loss) == ["ViT", "ResNet"]
+    assert legend_of(drawn[0]) == ["ViT", "ResNet"]
     ends = sorted(line.get_xdata()[-1] for line in loss.get_lines())
     assert ends == pytest.approx([10, 30, 40])
     assert [line.get_ydata()[-1] for line in accuracy.get_lines()] == [90, 90, 90]
@@ -139,7 +140,7 @@ def test_names_never_overlap_each_other_or_a_marker(places, data):
     assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
     centres = axes.transData.transform(places)
     assert not any(box.contains(x, y) for box in boxes for x, y in centres)
-    assert all(box.x1 <= figure.bbox.x1 and box.x0 >= axes.bbox.x0 for box in boxes)
+    assert all(box.x1 <= axes.bbox.x1 + 5 and box.x0 >= axes.bbox.x0 for box in boxes)
 
 
 def test_a_lone_name_stands_beside_its_point_and_off_the_line():

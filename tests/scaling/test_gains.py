@@ -65,6 +65,11 @@ def test_too_few_runs_are_compared_by_lines_between_them():
     assert gain.accuracies == (80, 90)
 
 
+def test_accuracy_that_falls_with_compute_has_no_curve():
+    falling = [(compute, 200 - accuracy) for compute, accuracy in curve(COMPUTE)]
+    assert fit_families({"up": curve(COMPUTE), "down": falling}).keys() == {"up"}
+
+
 @pytest.mark.parametrize(
     "families",
     [
@@ -124,7 +129,7 @@ def test_lines_between_the_papers_runs_say_the_same_as_its_curves(evaluations):
     [
         ((2.3, 7.0), "(90% interval 2.3 to 7.0; 3.3 to 5.8 between 92.5 % and 94.9 %)"),
         ((2.3, np.inf), "(90% interval from 2.3 up; 3.3 to 5.8 between 92.5 % and 94.9 %)"),
-        (None, "(too few runs for a curve and an interval; 3.3 to 5.8 between 92.5 % and 94.9 %)"),
+        (None, "(read between the runs, without an interval; 3.3 to 5.8 between 92.5 % and 94.9 %)"),
     ],
 )
 def test_the_sentence_says_how_sure_it_is(interval, expected):

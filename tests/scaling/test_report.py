@@ -109,6 +109,21 @@ def test_learning_curves_and_data_sizes_are_shown_where_there_are_any(tmp_path):
         assert [row["fs/cifar10/5shot"] for row in csv.DictReader(file)] == ["25.0", "50.0"]
 
 
+def test_a_run_that_diverged_does_not_spoil_the_learning_curves(tmp_path):
+    exploded = [{"step": s, "loss": 10.0**s} for s in range(1, 20)]
+    report = write_report(Study("s.py", (result("failed", records=exploded, error="diverged"),)), tmp_path)
+    assert "learning_curves.png" not in {path.name for path in report.files}
+
+
+def test_families_without_a_common_accuracy_are_not_compared(tmp_path):
+    runs = [
+        result(model="B/16", scores={"eval": 80.0}),
+        result(model="R50x1", family="ResNet", scores={"eval": 70.0}),
+    ]
+    said = write_report(Study("s.py", tuple(runs)), tmp_path).sentences
+    assert said[1:] == ["No two families reach a common accuracy, so none is said to need less compute."]
+
+
 def test_without_several_data_sizes_there_is_no_picture_of_them(tmp_path):
     report = write_report(Study("s.py", (result(scores={"eval": 50.0}),)), tmp_path)
     assert "data_size.png" not in {path.name for path in report.files}

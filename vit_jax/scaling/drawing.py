@@ -64,7 +64,7 @@ def draw_accuracy(
         accuracies = [point.accuracy for point in points]
         room = 0.06 * (max(accuracies) - min(accuracies) or 1.0)
         axes.set(ylabel=what, ylim=(min(accuracies) - 2 * room, max(accuracies) + room))
-        _legend(axes, families, bool(fits), bool(paper))
+        _legend(figure, families, _entries_of_curves(bool(fits), bool(paper)))
         labels = [
             Label(p.compute / size, p.accuracy, p.label, _color(f)) for f, found in families.items() for p in found
         ]
@@ -97,26 +97,26 @@ def _draw_front(axes: "Axes", points: Sequence[Point], size: float) -> None:
     axes.plot(*zip(*front, strict=True), color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)), alpha=0.8, zorder=2)
 
 
-def _legend(axes: "Axes", families: Families, fitted: bool, paper: bool) -> None:
+def _entries_of_curves(fitted: bool, paper: bool) -> list[Any]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    entries = _family_entries(families)
+    entries: list[Any] = [Line2D([], [], color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)), label="Pareto front")]
     if fitted:
-        entries.append(Patch(facecolor=_GREY, alpha=0.3, label=f"power law, {LEVEL:.0%} band"))
-    entries.append(Line2D([], [], color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)), label="Pareto front"))
+        entries.insert(0, Patch(facecolor=_GREY, alpha=0.3, label=f"power law, {LEVEL:.0%} band"))
     if paper:
         entries.append(Line2D([], [], color=_GREY, marker="o", mfc="none", ls="none", label="ViT paper, table 6"))
-    axes.legend(handles=entries, loc="lower right", frameon=False)
+    return entries
 
 
-def _family_entries(families: Iterable[str]) -> list[Any]:
-    """What a legend says about families."""
+def _legend(figure: "Figure", families: Iterable[str], more: Sequence[Any] = ()) -> None:
+    """One row above the panels, where it hides nothing."""
     from matplotlib.lines import Line2D
 
     found = set(families)
     ordered = [family for family in FAMILIES if family in found]
-    return [Line2D([], [], color=_color(f), marker=_style(f)[1], ls="none", label=f) for f in ordered]
+    entries = [Line2D([], [], color=_color(f), marker=_style(f)[1], ls="none", label=f) for f in ordered] + [*more]
+    figure.legend(handles=entries, loc="outside upper center", ncols=len(entries), frameon=False, handletextpad=0.3)
 
 
 def draw_learning_curves(runs: Sequence[RunResult], path: Path) -> Path:
@@ -129,10 +129,10 @@ def draw_learning_curves(runs: Sequence[RunResult], path: Path) -> Path:
     evaluated = any("eval/accuracy" in record for run in runs for record in run.records)
     with _figure(path, (9.5 if evaluated else 5.5, 4.2)) as figure:
         loss, *more = figure.subplots(1, 1 + evaluated, squeeze=False)[0]
+        _legend(figure, (run.cost.family for run in runs))
         loss.set(ylabel="training loss", yscale="log")
         ends = _draw_curves(loss, runs, "loss")
         _plain_numbers(loss.yaxis, [end.y for end in ends])
-        loss.legend(handles=_family_entries(run.cost.family for run in runs), loc="lower left", frameon=False)
         place_labels(loss, ends)
         for axes in more:
             axes.set(ylabel="accuracy (%)")
@@ -179,6 +179,7 @@ def draw_data_size(lines: Mapping[str, Mapping[tuple[str, str], Sequence[tuple[i
       path: the PNG to write.
     """
     with _figure(path, (4.8 * len(lines) + 0.4, 4.0)) as figure:
+        _legend(figure, (family for models in lines.values() for family, _ in models))
         for axes, (what, models) in zip(figure.subplots(1, len(lines), squeeze=False)[0], lines.items(), strict=True):
             ends: list[Label] = []
             images: list[int] = []
@@ -191,7 +192,6 @@ def draw_data_size(lines: Mapping[str, Mapping[tuple[str, str], Sequence[tuple[i
             axes.set(xlabel="training images", ylabel=what, xscale="log")
             _plain_numbers(axes.xaxis, images)
             axes.margins(x=0.12)
-            axes.legend(handles=_family_entries(family for family, _ in models), loc="upper left", frameon=False)
             place_labels(axes, ends)
     return path
 

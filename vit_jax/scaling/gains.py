@@ -1,5 +1,6 @@
 """What a family of models saves: the compute another needs for the same accuracy, where both have runs."""
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
@@ -50,7 +51,7 @@ class Gain:
     def sure(self) -> str:
         """The interval in words; its upper end is open where the other family may never get there."""
         if self.interval is None:
-            return "too few runs for a curve and an interval"
+            return "read between the runs, without an interval"
         least, most = self.interval
         return f"{times(least)} to {times(most)}" if np.isfinite(most) else f"from {times(least)} up"
 
@@ -61,7 +62,7 @@ def times(value: float) -> str:
 
 
 def fit_families(families: Mapping[str, Runs], seed: int = 0) -> dict[str, Fit]:
-    """The curves of the families that have runs enough.
+    """The curves of the families that have runs enough, and more accuracy for more compute.
 
     Args:
       families: runs by name of the family.
@@ -70,11 +71,9 @@ def fit_families(families: Mapping[str, Runs], seed: int = 0) -> dict[str, Fit]:
     fits = {}
     for i, (family, runs) in enumerate(families.items()):
         compute, accuracy = np.array(runs, float).reshape(-1, 2).T
-        try:
+        with contextlib.suppress(UserError):  # too few
             fits[family] = fit_power_law(compute, 100 - accuracy, seed=seed + i)
-        except UserError:
-            continue  # too few
-    return fits
+    return {family: fit for family, fit in fits.items() if fit.best.scale[0] > 0}
 
 
 def compute_gains(families: Mapping[str, Runs], fits: Mapping[str, Fit]) -> list[Gain]:

@@ -39,12 +39,12 @@ class Label:
 
 
 def place_labels(axes: "Axes", labels: Sequence[Label], markers: Sequence[tuple[float, float]] = ()) -> None:
-    """Writes each name beside its point: off lines if possible, off markers, other names and the legend in any case.
+    """Writes each name beside its point: off lines if possible, off markers and other names in any case.
 
     A name that finds no room is left out. Call it last: nothing may move afterwards.
 
     Args:
-      axes: with lines and legend drawn.
+      axes: with its lines.
       labels: earlier ones choose first.
       markers: (x, y) of points without a name.
     """
@@ -52,9 +52,6 @@ def place_labels(axes: "Axes", labels: Sequence[Label], markers: Sequence[tuple[
     figure.draw_without_rendering()  # the layout is final from here on
     points = np.array([*((label.x, label.y) for label in labels), *markers], float).reshape(-1, 2)
     taken = _around(axes.transData.transform(points), _DOT * figure.dpi / 72)
-    legend = axes.get_legend()
-    if legend:
-        taken = np.vstack([taken, legend.get_window_extent().extents])
     lines = np.concatenate([np.empty((0, 4)), *(_around(_along(axes, line), 1.0) for line in axes.get_lines())])
     for label in labels:
         taken = np.vstack([taken, *_place(axes, label, taken, lines)])
@@ -69,11 +66,11 @@ def _place(axes: "Axes", label: Label, taken: np.ndarray, lines: np.ndarray) -> 
     text.set(color=label.color, in_layout=False, path_effects=[withStroke(linewidth=2, foreground="white")])
     size = np.array(text.get_window_extent(figure.canvas.get_renderer()).size)
     point, scale = axes.transData.transform((label.x, label.y)), figure.dpi / 72
-    top = axes.bbox.y1 + _DOT * scale
+    right_end, top = np.array(axes.bbox.max) + _DOT * scale
     for obstacles, (right, up, across, along) in itertools.product((np.vstack([taken, lines]), taken), _PLACES):
         corner = point + np.array([right, up]) * scale - size * (_SHARE[across], _SHARE[along])
         (x0, y0), (x1, y1) = corner, corner + size
-        inside = axes.bbox.x0 <= x0 and x1 <= figure.bbox.x1 and axes.bbox.y0 <= y0 and y1 <= top
+        inside = axes.bbox.x0 <= x0 and x1 <= right_end and axes.bbox.y0 <= y0 and y1 <= top
         apart = (obstacles[:, :2] > (x1, y1)) | (obstacles[:, 2:] < (x0, y0))
         if inside and apart.any(axis=1).all():
             text.set(position=(right, up), ha=across, va=along)

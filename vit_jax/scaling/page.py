@@ -141,5 +141,5 @@ table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tab
 th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; }
 tbody tr:hover { background: var(--band); }
-.left { text-align: left; } .right { text-align: right; }
+.left { text-align: left; white-space: normal; } .right { text-align: right; }
 """

@@ -77,6 +77,8 @@ def write_report(study: Study, folder: str | Path, *, paper: bool = False) -> Re
     compared.sort(key=lambda c: c.evaluation != AVERAGE)  # the summary of all others first
     summary = _summary(study)
     sentences = [gain.sentence(_said(c.evaluation)) for c in compared[:1] for gain in c.gains]
+    if not sentences and compared and len(compared[0].points) > 1:
+        sentences.append("No two families reach a common accuracy, so none is said to need less compute.")
     if paper and not any(points_of_paper(c.evaluation) for c in compared):
         sentences.append("The ViT paper's table 6 has none of these evaluations, so none of its points are drawn.")
     sections = [
@@ -138,7 +140,7 @@ def _accuracy_picture(compared: Comparison, folder: Path, paper: bool) -> Pictur
         caption += f"Curves are saturating power laws, with pointwise {LEVEL:.0%} bands. "
     without = [family for family in compared.points if family not in compared.fits]
     if without:
-        caption += f"No curve for {' and '.join(without)}: that takes {MIN_RUNS} points. "
+        caption += f"No curve for {' and '.join(without)}: that takes {MIN_RUNS} points, and accuracy that rises. "
     if reference:
         caption += "Hollow: the ViT paper's table 6, pre-trained on JFT-300M."
     return Picture(path, caption.strip())
@@ -232,7 +234,9 @@ def _with(value: float, interval: tuple[float, float]) -> str:
 
 
 def _curve_sections(study: Study, folder: Path) -> list[Section]:
-    runs = [run for run in study.runs if any(is_number(r.get("loss")) and r["loss"] > 0 for r in run.records)]
+    """Not of failed runs: a loss that explodes leaves no room for the others."""
+    trained = [run for run in study.runs if run.status != "failed"]
+    runs = [run for run in trained if any(is_number(r.get("loss")) and r["loss"] > 0 for r in run.records)]
     if not runs:
         return []
     caption = "Training loss and accuracy on the evaluation split, against the compute spent so far; larger is darker."
