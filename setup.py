@@ -30,6 +30,7 @@ BASE = [
     "safetensors>=0.4",
     "numpy>=1.26",
     "rich>=13",
+    "scipy>=1.11",
     "scikit-learn>=1.4,!=1.5.0",  # 1.5.0 was yanked
     "matplotlib>=3.8",
 ]

@@ -7,7 +7,7 @@ import re
 import runpy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -50,14 +50,24 @@ def load_config(config: str) -> ConfigDict:
     Raises:
       UserError: no such file, it fails, or has no `get_config` that returns a ConfigDict.
     """
+    return load_config_file(config)[0]
+
+
+def load_config_file(config: str) -> tuple[ConfigDict, dict[str, Any]]:
+    """What `get_config` of a config file returns, and all names that the file defines.
+
+    Raises:
+      UserError: see `load_config`.
+    """
     name, _, argument = config.partition(":")
     path = find_config(name)
     if path.suffix != ".py":
         raise UserError(f"config file {path} must be a Python file (.py) that defines get_config")
     try:
-        get_config = runpy.run_path(str(path)).get("get_config")
+        names = runpy.run_path(str(path))
     except Exception as error:
         raise UserError(f"config file {path} fails: {type(error).__name__}: {error}") from error
+    get_config = names.get("get_config")
     if not callable(get_config):
         raise UserError(f"config file {path} must define get_config() or get_config(argument)")
     given = [argument] if argument else []
@@ -74,7 +84,7 @@ def load_config(config: str) -> ConfigDict:
         raise UserError(f"--config={config}: {path.name} {what} ({type(error).__name__}: {error})") from error
     if not isinstance(found, ConfigDict):
         raise UserError(f"config file {path}: get_config returned a {type(found).__name__}, not a ConfigDict")
-    return found
+    return found, names
 
 
 def find_config(name: str) -> Path:
@@ -119,15 +129,25 @@ def _type_of(config: ConfigDict, text: str) -> type:
     match = re.fullmatch(r"--(?:no)?config\.([A-Za-z0-9_.]+)(?:=(.*))?", text, re.DOTALL)
     if not match:
         raise UserError(f"{text!r}: write --config.<key>=<value>")
-    wanted = _type_at(config, match[1].split("."), match[2] or "")
+    wanted = type_at(config, match[1], match[2] or "")
     if match[2] is None and wanted is not bool:
         raise UserError(f"{text!r}: write --config.<key>=<value>")
     return wanted
 
 
-def _type_at(config: ConfigDict, parts: list[str], value: str) -> type:
+def type_at(config: ConfigDict, key: str, value: object) -> type:
+    """The type of the setting `key`, such as `train.batch_size`.
+
+    Args:
+      config: complete, see `vit_jax.settings.complete`.
+      key: dotted, without `config.`.
+      value: that it is to be set to, for errors.
+
+    Raises:
+      BadSetting: there is no such setting, or it is a group of settings.
+    """
     wanted, path = ConfigDict, "config"
-    for part in parts:
+    for part in key.split("."):
         if wanted is not ConfigDict:
             raise BadSetting(f"{path}.{part}", value, f"unknown key; {path} is a value, not a group")
         if part not in config:

@@ -66,10 +66,10 @@ def _row(model: "Model") -> dict[str, Any]:
     from vit_jax.scaling import forward_flops
 
     variant = model.settings.variant
-    family, width, depth = _shape(model)
+    width, depth = _shape(model)
     return {
         "name": variant,
-        "family": family,
+        "family": model.settings.resolved.family,
         "params": model.parameter_count,
         "gflops": round(forward_flops(model, padding_taps=True) / 1e9, 3),
         "tokens": model.tokens,
@@ -81,13 +81,13 @@ def _row(model: "Model") -> dict[str, Any]:
     }
 
 
-def _shape(model: "Model") -> tuple[str, int, int]:
-    """(family, width, depth) as the help explains them."""
+def _shape(model: "Model") -> tuple[int, int]:
+    """(width, depth) as the help explains them."""
     encoder, trunk = model.settings.resolved.encoder, model.settings.resolved.trunk
     if encoder:
-        return "hybrid" if trunk else "ViT", encoder.width, encoder.depth
+        return encoder.width, encoder.depth
     assert trunk is not None
-    return "ResNet", 256 * trunk.width * 2 ** (len(trunk.units) - 1), sum(trunk.units)
+    return 256 * trunk.width * 2 ** (len(trunk.units) - 1), sum(trunk.units)
 
 
 def _published_names(variant: str) -> list[str]:

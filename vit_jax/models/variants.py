@@ -60,6 +60,13 @@ class Variant:
     patch: int
     trunk: TrunkShape | None
 
+    @property
+    def family(self) -> str:
+        """`ViT`, `hybrid` or `ResNet`."""
+        if self.encoder is None:
+            return "ResNet"
+        return "hybrid" if self.trunk else "ViT"
+
 
 # B, L, H: table 1 of the ViT paper. Ti, S: DeiT and AugReg. g, G: table 2 of arXiv 2106.04560. So400m: arXiv
 # 2305.13035. e: arXiv 2209.06794. 22B: arXiv 2302.05442. mu (tests) and nano (the embedded 8x8 digits) are toys of
