@@ -106,7 +106,7 @@ def test_learning_curves_and_data_sizes_are_shown_where_there_are_any(tmp_path):
     names = {path.name for path in report.files}
     assert {"learning_curves.png", "data_size.png"} <= names
     with open(tmp_path / "runs.csv", newline="") as file:
-        assert [row["fs/cifar10/5shot"] for row in csv.DictReader(file)] == ["25.0", "50.0"]
+        assert [row["fs/cifar10/5_shot"] for row in csv.DictReader(file)] == ["25.0", "50.0"]
 
 
 def test_a_run_that_diverged_does_not_spoil_the_learning_curves(tmp_path):

@@ -48,7 +48,7 @@ def test_a_sweep_that_has_not_begun_waits(workdir):
 
 RECORDS = [
     {"step": 10, "loss": 2.0, "eval/accuracy": 0.25, "eval/loss": 1.5},
-    {"step": 20, "loss": 1.0, "fewshot/cifar10/5shot": 0.5, "imagenet2012/accuracy": 0.75, "eval/accuracy": "nan"},
+    {"step": 20, "loss": 1.0, "fewshot/cifar10/5_shot": 0.5, "imagenet2012/accuracy": 0.75, "eval/accuracy": "nan"},
     {"step": 30, "loss": "inf", "eval/accuracy": 0.5},
 ]
 

@@ -277,10 +277,10 @@ def _write_csv(study: Study, path: Path) -> Path:
 
 
 def flat_row(run: RunResult) -> dict[str, Any]:
-    """A run as one row of plain values: cost, status, `<evaluation>` in percent, `<evaluation>/<n>shot`, settings."""
+    """A run as one row of plain values: cost, status, `<evaluation>` in percent, `<evaluation>/<n>_shot`, settings."""
     row = {**dataclasses.asdict(run.cost), "image_size": "x".join(map(str, run.cost.image_size))}
     row |= {"status": run.status, "step": run.step, "error": run.error}
     row |= {"seconds": run.seconds, "device_days": run.device_days}
     row |= {name: score(run, name) for name in evaluations([run])}
-    row |= {f"{name}/{shots}shot": value for (name, shots), value in run.few_shot.items()}
+    row |= {f"{name}/{shots}_shot": value for (name, shots), value in run.few_shot.items()}
     return row | {key: v if isinstance(v, str) else json.dumps(v) for key, v in run.overrides.items()}

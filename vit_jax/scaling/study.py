@@ -33,7 +33,7 @@ ATTEMPTS_FILE = "attempts.jsonl"
 _VERSION = 1
 
 _ACCURACY = re.compile(r"(.+)/accuracy")
-_FEW_SHOT = re.compile(r"(.+)/([0-9]+)shot")
+_FEW_SHOT = re.compile(r"(.+)/([0-9]+)_shot")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class RunResult:
       step: the last one that is recorded.
       error: of the last attempt, if it failed.
       scores: newest accuracy in percent by evaluation: from the records `<evaluation>/accuracy`.
-      few_shot: newest accuracy in percent by (evaluation, shots): from the records `<evaluation>/<n>shot`.
+      few_shot: newest accuracy in percent by (evaluation, shots): from the records `<evaluation>/<n>_shot`.
       seconds: of all attempts; None if none is recorded.
       device_days: devices times days of all attempts, likewise.
       records: of its metrics file.
