@@ -16,6 +16,7 @@ VERBS = {
     "models": "the named models: parameters, FLOPs, sequence length, published weights",
     "prepare": "put a data set on the disk (the only command that may download)",
     "data": "what a config's pipeline yields: classes, pictures, speed, memory",
+    "launch": "run a verb on many processes: this machine, SLURM, TPU slices, GKE",
     "demo": "the whole way on the embedded digits, in about two minutes",
 }
 
