@@ -157,7 +157,7 @@ class _Job:
         for stream in streams:
             stream.join()
         status = restart.job_status(code for _, code in ended)
-        if status not in (0, EXIT_RESUMABLE):
+        if status not in (0, EXIT_RESUMABLE) and self._processes > 1:
             _repeat(next(i for i, code in ended if code == status), status, streams)
         return status
 

@@ -42,25 +42,21 @@ class Files:
         self._wheel = Path(wheel) if wheel else None
         self._setup, self._install = setup, install
 
-    @property
-    def _code(self) -> str:
-        return self._wheel.name if self._wheel else "code.tar.gz"
-
-    def names(self) -> list[str]:
-        """Names of the files."""
-        return ["command.sh", WORKER.name, self._code, *(["env"] if self._credentials else [])]
+    def paths(self, folder: Path) -> list[Path]:
+        """The files; those that are made lie in this folder."""
+        made = [folder / "command.sh", WORKER, self._wheel or folder / "code.tar.gz"]
+        return [*made, *([folder / "env"] if self._credentials else [])]
 
     def about(self) -> list[str]:
-        """Where the files that are not shown come from."""
-        code = f"the wheel {self._wheel}" if self._wheel else f"the files that git tracks in {REPOSITORY}"
-        lines = [f"{WORKER.name}: {WORKER}", f"{self._code}: {code}"]
+        """What the files that are not shown hold."""
+        lines = [] if self._wheel else [f"code.tar.gz: the files that git tracks in {REPOSITORY}"]
         if self._credentials:
             lines.append("env: the credentials of --env, readable by its owner only, deleted there once it is read")
         return lines
 
     def install(self) -> str:
         """Shell command that makes the copied files usable."""
-        archive = f"{RUN}/{shell.quote([self._code])}"
+        archive = f"{RUN}/{shell.quote([self._wheel.name if self._wheel else 'code.tar.gz'])}"
         unpack, what = f"mkdir -p {RUN}/code", f"{archive}'[tpu]'"
         if not self._wheel:
             unpack, what = f"{unpack}\ntar -xzf {archive} -C {RUN}/code", f"-e {RUN}/code'[tpu]'"
@@ -78,13 +74,12 @@ class Files:
             folder = Path(name)
             (folder / "command.sh").write_text(self.command, errors="surrogateescape")
             if not self._wheel:
-                pack(REPOSITORY, folder / self._code)
+                pack(REPOSITORY, folder / "code.tar.gz")
             if self._credentials:
                 lines = [f"{name}={shell.quote([value])}\n" for name, value in self._credentials.items()]
                 (folder / "env").touch(mode=0o600)
                 (folder / "env").write_text("".join(lines))
-            elsewhere = {WORKER.name: WORKER, **({self._code: self._wheel} if self._wheel else {})}
-            yield [elsewhere.get(name, folder / name) for name in self.names()]
+            yield self.paths(folder)
 
 
 def pack(repository: Path, archive: Path) -> None:

@@ -1,5 +1,6 @@
 """The life of a run on TPU slices: from a request in the queue to the exit statuses of all workers."""
 
+import os
 import re
 import signal
 import subprocess
@@ -7,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from vit_jax.errors import EXIT_RESUMABLE, UserError
-from vit_jax.launch import restart
+from vit_jax.launch import restart, shell
 from vit_jax.launch.stream import Stream
 from vit_jax.launch.tpu_files import RUN, Files
 from vit_jax.launch.tpu_slice import Gcloud
@@ -16,8 +17,12 @@ WAITING = ("CREATING", "ACCEPTED", "WAITING_FOR_RESOURCES", "PROVISIONING")
 GONE = ("SUSPENDING", "SUSPENDED", "FAILED", "DELETING")
 GRACE_SECONDS = 60.0
 SAVE_SECONDS = 600.0  # after the first 42: the others may still be writing the checkpoint
+PATIENCE = 20  # looks at the state that may fail one after another
 TRIES = 5  # of a command that fails although the slice is there: ssh is not up at once
 _ENDED = re.compile(r"vit_jax-worker (\S+) (?:running|(\d+) ([\d.]+))")
+
+
+Ended = tuple[float, int, str]  # time (seconds since 1970), exit status, host
 
 
 class _Preempted(Exception):
@@ -41,7 +46,7 @@ class Job:
     def __init__(self, gcloud: Gcloud, files: Files, workers: int, poll_seconds: float):
         self._gcloud, self._files, self._workers, self._poll = gcloud, files, workers, poll_seconds
         self._installed = False
-        self._said = ""
+        self._reached, self._said = False, ""
         self._deadline: float | None = None
         self.stopped = self.left = False
 
@@ -71,10 +76,15 @@ class Job:
 
     def _state(self) -> str:
         """One of Google's words, or nothing if there is no such queued resource."""
-        done = subprocess.run(self._gcloud.describe(), capture_output=True, text=True)
-        state = done.stdout.strip()
-        if done.returncode and "NOT_FOUND" not in done.stderr:
+        for _ in range(PATIENCE if self._reached else 1):  # a connection that worked before may come back
+            done = subprocess.run(self._gcloud.describe(), capture_output=True, text=True)
+            if done.returncode == 0 or "NOT_FOUND" in done.stderr:
+                break
+            time.sleep(self._poll)
+        else:
             raise UserError(" ".join(done.stderr.split()) or f"gcloud ended with {done.returncode}")
+        self._reached = True
+        state = done.stdout.strip()
         if state != self._said:
             self._said = state
             restart.say(f"the slice is {state or 'not requested yet'}")
@@ -92,6 +102,8 @@ class Job:
             if done.returncode:
                 raise UserError(" ".join(done.stderr.split()) or f"gcloud ended with {done.returncode}")
         while (state := self._state()) != "ACTIVE" and not self.stopped:
+            if state == "FAILED":
+                raise UserError(f"the request failed; to see why: {shell.quote(self._gcloud.describe('yaml'))}")
             if state not in WAITING:
                 raise _Preempted
             time.sleep(self._poll)
@@ -136,15 +148,14 @@ class Job:
                 self._end_the_rest(ended)
             follower.join()
             if len(follower.ended) == self._workers:
-                in_order = sorted(follower.ended, key=lambda ended: ended[1])
-                return self._report([status for status, _, _ in in_order], in_order)
+                return _job_status(sorted(follower.ended))
             if self._state() != "ACTIVE":
                 raise _Preempted
             restart.say("the connection was lost; following again")
             time.sleep(self._poll)
             lines = "5"
 
-    def _looks(self, follower: "_Follower") -> Iterator[list[tuple[int, float, str]]]:
+    def _looks(self, follower: "_Follower") -> Iterator[list[Ended]]:
         """The workers that have ended so far, at every look; raises when the slice is gone."""
         stopping, next_look = False, time.monotonic() + self._poll
         while follower.running():
@@ -159,34 +170,36 @@ class Job:
             yield follower.ended
             time.sleep(0.1)
 
-    def _end_the_rest(self, ended: list[tuple[int, float, str]]) -> None:
+    def _end_the_rest(self, ended: list[Ended]) -> None:
         """Some time after the first failure the workers that still run are killed."""
-        failed = [(status, at, host) for status, at, host in ended if status]
+        failed = [(status, host) for _, status, host in ended if status]
         if not failed:
             self._deadline = None
             return
         if self._deadline is None:
-            seconds = SAVE_SECONDS if failed[0][0] == EXIT_RESUMABLE else GRACE_SECONDS
+            status, host = failed[0]
+            seconds = SAVE_SECONDS if status == EXIT_RESUMABLE else GRACE_SECONDS
             self._deadline = time.monotonic() + seconds
-            status, _, host = failed[0]
             restart.say(f"{host} ended with {restart.explain(status)}; the others are killed in {seconds:.0f} s")
         elif time.monotonic() > self._deadline:
             subprocess.run(self._gcloud.worker("kill"))
             self._deadline = float("inf")
 
-    def _report(self, statuses: list[int], in_order: list[tuple[int, float, str]]) -> int:
-        status = restart.job_status(statuses)
-        if status not in (0, EXIT_RESUMABLE):
-            host = next(host for found, _, host in in_order if found == status)
-            restart.say(f"{host} failed first, with exit status {restart.explain(status)}")
-        return status
+
+def _job_status(ended: list[Ended]) -> int:
+    """The exit status of the job, and a word about who failed first."""
+    status = restart.job_status(found for _, found, _ in ended)
+    if status not in (0, EXIT_RESUMABLE):
+        host = next(host for _, found, host in ended if found == status)
+        restart.say(f"{host} failed first, with exit status {restart.explain(status)}")
+    return status
 
 
 class _Follower:
-    """`worker.sh follow` on all workers: their lines, and (exit status, time, host) of those that have ended."""
+    """`worker.sh follow` on all workers: their lines, and which workers have ended."""
 
     def __init__(self, command: list[str]):
-        self.ended: list[tuple[int, float, str]] = []
+        self.ended: list[Ended] = []
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, errors="replace", start_new_session=True
         )
@@ -195,7 +208,7 @@ class _Follower:
     def _shown(self, line: str) -> bool:
         found = _ENDED.search(line)
         if found and found[2]:
-            self.ended.append((int(found[2]), float(found[3]), found[1]))
+            self.ended.append((float(found[3]), int(found[2]), found[1]))
         return not found
 
     def running(self) -> bool:
@@ -203,8 +216,8 @@ class _Follower:
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """Disconnects; the workers go on."""
-        self._process.send_signal(signal.SIGTERM)
+        """Disconnects; the workers go on. gcloud's own ssh processes would keep the output open."""
+        os.killpg(self._process.pid, signal.SIGTERM)
         self.join()
 
     def join(self) -> None:

@@ -48,9 +48,9 @@ class Gcloud:
         how = [f"--{option}" for option in ("spot", "reserved") if getattr(wanted, option)]
         return self._command("create", name, *nodes, *what, *how)
 
-    def describe(self) -> list[str]:
-        """Prints the state in one word."""
-        return self._command("describe", self._wanted.name, "--format=value(state.state)")
+    def describe(self, form: str = "value(state.state)") -> list[str]:
+        """Prints the state in one word, or in another of gcloud's formats."""
+        return self._command("describe", self._wanted.name, f"--format={form}")
 
     def delete(self) -> list[str]:
         """Deletes the queued resource with its nodes, and waits for it."""
