@@ -21,11 +21,10 @@ class Follower:
     Args:
       kubectl: the program and its namespace.
       name: of the JobSet.
-      poll_seconds: time between two looks.
     """
 
-    def __init__(self, kubectl: Sequence[str], name: str, poll_seconds: float = POLL_SECONDS):
-        self._kubectl, self._name, self._poll = list(kubectl), name, poll_seconds
+    def __init__(self, kubectl: Sequence[str], name: str):
+        self._kubectl, self._name = list(kubectl), name
         self._logs: subprocess.Popen | None = None
         self._stream: Stream | None = None
         self._shown_restart = -1  # the restart whose output has been shown from its beginning
@@ -58,7 +57,7 @@ class Follower:
         try:
             while not (state := self._get(self.state()).get("status", {})).get("terminalState"):
                 self._show(int(state.get("restarts", 0)))
-                time.sleep(self._poll)
+                time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
             ending = " ".join([*self._kubectl, "delete", "jobset", self._name])
             restart.say(f"the JobSet goes on; to end it: {ending}")
@@ -72,7 +71,7 @@ class Follower:
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode == 0:
                 return json.loads(done.stdout)
-            time.sleep(self._poll)
+            time.sleep(POLL_SECONDS)
         raise UserError(" ".join(done.stderr.split()) or f"kubectl ended with {done.returncode}")
 
     def _show(self, restarts: int) -> None:
@@ -86,7 +85,7 @@ class Follower:
         if not again and restarts:
             restart.say(f"the cluster has restarted the set: restart {restarts}")
         self._shown_restart = restarts
-        command = self.logs(*([f"--since={max(1, round(self._poll))}s"] if again else []))
+        command = self.logs(*([f"--since={max(1, round(POLL_SECONDS))}s"] if again else []))
         self._logs = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, errors="replace", start_new_session=True
         )
@@ -95,7 +94,7 @@ class Follower:
     def _end_logs(self) -> None:
         if self._logs and self._stream:
             try:
-                self._logs.wait(timeout=self._poll)  # the last lines
+                self._logs.wait(timeout=POLL_SECONDS)  # the last lines
             except subprocess.TimeoutExpired:
                 self._logs.terminate()
             self._stream.join()
