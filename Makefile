@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Test processes; the time limits are measured with two.
 JOBS ?= 2
 
-.PHONY: help demo test test-fast interop lint format clean
+.PHONY: help demo test test-fast interop cluster lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test       the whole suite: no network, accelerator or torch needed"
 	@echo "make test-fast  without the tests that start processes"
 	@echo "make interop    our files in timm, transformers and onnxruntime, and theirs in ours, in $(VENV_INTEROP)"
+	@echo "make cluster    vit_jax launch slurm on a real SLURM of this machine (as root; installs Debian's packages)"
 	@echo "make lint       ruff (lint, format) and mypy"
 	@echo "make clean      remove the virtual environments and caches"
 	@echo "PYTHON=python3.13 VENV=.venv313 make test   with another Python (3.11 to 3.13)"
@@ -29,6 +30,12 @@ test-fast: $(VENV)/.installed-test
 
 interop: $(VENV_INTEROP)/.installed-interop
 	$(VENV_INTEROP)/bin/python -m pytest tests/interop
+
+cluster: $(VENV)/.installed-test
+	@command -v slurmctld munged > /dev/null && [ -x "$$(command -v slurmd)" ] || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+	    slurm-wlm munge > /dev/null; }
+	$(BIN)/python -m pytest tests/cluster --override-ini=addopts=--import-mode=importlib
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

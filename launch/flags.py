@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 def flag(default: T, about: str, metavar: str | None = None) -> T:
     """A field that is also a flag; a tuple may be given several times."""
-    return dataclasses.field(default=default, metadata={"help": about, "metavar": metavar})  # type: ignore[return-value]
+    return dataclasses.field(default=default, metadata={"help": about, "metavar": metavar})
 
 
 @dataclasses.dataclass(frozen=True)

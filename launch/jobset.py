@@ -135,7 +135,7 @@ def _container(pods: Pods, verb: Sequence[str]) -> dict[str, Any]:
         "securityContext": {"privileged": True},  # the chips are devices of the node
         "resources": {"requests": chips, "limits": dict(chips)},
     }
-    env = [{"name": name, "value": literal(value)} for name, value in pods.variables.items()]
+    env: list[dict[str, Any]] = [{"name": name, "value": literal(value)} for name, value in pods.variables.items()]
     for name, (secret, key) in pods.secrets.items():
         env.append({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
     mounts = [{"name": n, "mountPath": path} for n, _, path in [*_claims(pods), *_buckets(pods)]]

@@ -154,7 +154,8 @@ def _options(settings: Settings, folder: Path) -> list[str]:
         "array": settings.array,
         "signal": f"B:TERM@{SAVE_SECONDS}",
     }
-    given = [f"--{name}={value}" for name, value in options.items() if value != ""]
+    theirs = {option.lstrip("-").partition("=")[0] for option in settings.sbatch}
+    given = [f"--{name}={value}" for name, value in options.items() if value != "" and name not in theirs]
     return [*given, "--requeue" if settings.max_restarts else "--no-requeue", *settings.sbatch]
 
 

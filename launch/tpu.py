@@ -69,7 +69,15 @@ def launch(settings: Settings, verb: Sequence[str]) -> int:
     Raises:
       UserError: gcloud is not there or refuses; a message of its own was shown before.
     """
-    gcloud = Gcloud(settings)
+    gcloud = Gcloud(
+        name=settings.name,
+        zone=settings.zone,
+        project=settings.project,
+        slice=settings.slice,
+        num_slices=settings.num_slices,
+        runtime_version=settings.runtime_version or settings.slice.kind.runtime,
+        options=tuple(option for option in ("spot", "reserved") if getattr(settings, option)),
+    )
     variables = shell.environment(settings.env)
     files = Files(verb, variables, settings.wheel, settings.setup, settings.install)
     if settings.dry_run:

@@ -22,6 +22,7 @@ NODE = "localhost"  # resolves everywhere, and so does the coordinator that JAX 
 CPUS = 4
 SECONDS_TO_START = 60.0
 
+# cred_expire: how long a requeued job waits, two minutes unless told; below 5 it is ignored.
 CONFIG = """\
 ClusterName=loopback
 SlurmctldHost={host}(127.0.0.1)
@@ -29,7 +30,7 @@ SlurmctldPort={controller_port}
 SlurmdPort={node_port}
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=3
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CryptoType=crypto/munge
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid

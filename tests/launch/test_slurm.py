@@ -76,6 +76,11 @@ def test_the_header_asks_for_what_was_wanted(tmp_path):
     assert "gpus-per-task" not in text
 
 
+def test_an_option_of_sbatch_takes_the_place_of_ours(tmp_path):
+    text = script(tmp_path, sbatch=("--signal=B:TERM@600",))
+    assert re.findall(r"^#SBATCH --signal.*$", text, re.MULTILINE) == ["#SBATCH --signal=B:TERM@600"]
+
+
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=10), max_size=3))
 @example(["--workdir=/mnt/a b;$(touch x)'\"\n", "TASK", "END", "{index}"])
