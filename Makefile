@@ -32,9 +32,9 @@ interop: $(VENV_INTEROP)/.installed-interop
 	$(VENV_INTEROP)/bin/python -m pytest tests/interop
 
 cluster: $(VENV)/.installed-test
-	@command -v slurmctld munged > /dev/null && [ -x "$$(command -v slurmd)" ] || \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
-	    slurm-wlm munge > /dev/null; }
+	@{ command -v slurmctld && command -v slurmd && command -v munged; } > /dev/null || \
+	  { apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends slurm-wlm munge > /dev/null; }
 	$(BIN)/python -m pytest tests/cluster --override-ini=addopts=--import-mode=importlib
 
 lint: $(VENV)/.installed-test

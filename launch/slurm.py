@@ -160,8 +160,8 @@ def _options(settings: Settings, folder: Path) -> list[str]:
 
 
 # A task's own exit status is kept, because srun reports the largest: of an error (1) and of peers that abort because of
-# it (134) it would be the second. Whoever fails first writes the file; that needs no clocks. 42 is hidden from srun, so
-# that --kill-on-bad-exit does not kill tasks that are still saving.
+# it (134) it would be the second. Whoever fails first writes the file; that needs no clocks. A task that failed waits a
+# while for the others, then srun kills them. 42 is hidden from srun: tasks may still be saving.
 _SCRIPT = r"""#!/bin/bash
 {header}
 set -u
@@ -170,24 +170,28 @@ job=$SLURM_JOB_ID
 if [ -n "${{SLURM_ARRAY_TASK_ID:-}}" ]; then job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID; fi
 restarts=${{SLURM_RESTART_COUNT:-0}}
 max_restarts={max_restarts}
-export VIT_JAX_FIRST_FAILURE={folder}/.{name}-$job-$restarts.status
+export VIT_JAX_ENDED={folder}/.{name}-$job-$restarts
 {exports}
 task=$(cat <<'TASK'
 trap : TERM
 "$@"
 status=$?
+echo "$SLURM_PROCID" >> "$VIT_JAX_ENDED.tasks"
 if [ $status = 0 ]; then exit 0; fi
-(set -o noclobber; echo $status > "$VIT_JAX_FIRST_FAILURE") 2>/dev/null
+(set -o noclobber; echo $status > "$VIT_JAX_ENDED.first") 2>/dev/null
 if [ $status = 42 ]; then exit 0; fi
-echo "vit_jax launch: task $SLURM_PROCID on $SLURMD_NODENAME ended with $status; the others are killed in 30 s"
-sleep 30
+echo "vit_jax launch: task $SLURM_PROCID on $SLURMD_NODENAME ended with $status; after 30 s the others are killed"
+for second in {{1..30}}; do
+  if [ "$(wc -l < "$VIT_JAX_ENDED.tasks")" -ge "$SLURM_NTASKS" ]; then break; fi
+  sleep 1
+done
 exit $status
 TASK
 )
 
 # SIGTERM comes here before the time limit; srun itself would answer it by killing the tasks.
 trap 'scancel --signal=TERM "$job"' TERM
-rm -f "$VIT_JAX_FIRST_FAILURE"
+rm -f "$VIT_JAX_ENDED".*
 srun --kill-on-bad-exit=1 --label{cores} bash -c "$task" task {command} &
 step=$!
 while :; do
@@ -195,8 +199,8 @@ while :; do
   status=$?
   kill -0 $step 2>/dev/null || break
 done
-if [ -s "$VIT_JAX_FIRST_FAILURE" ]; then status=$(cat "$VIT_JAX_FIRST_FAILURE"); fi
-rm -f "$VIT_JAX_FIRST_FAILURE"
+if [ -s "$VIT_JAX_ENDED.first" ]; then status=$(cat "$VIT_JAX_ENDED.first"); fi
+rm -f "$VIT_JAX_ENDED".*
 echo "vit_jax launch: exit status $status after start $((restarts + 1)) of at most $((max_restarts + 1))"
 
 # Requeue a job that may go on, but not one that was cancelled or that SLURM puts back itself.

@@ -102,6 +102,6 @@ def pack(repository: Path, archive: Path) -> None:
 
 def _git(repository: Path, *command: str) -> list[str]:
     done = subprocess.run(["git", "-C", str(repository), *command], capture_output=True, text=True)
-    if done.returncode:
+    if done.returncode or (command[-1] == "-z" and not done.stdout):
         raise UserError(f"{repository} is no git checkout, so there are no files to copy; build a wheel, give --wheel")
     return [name for name in done.stdout.split("\0") if name]

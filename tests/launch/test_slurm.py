@@ -18,7 +18,7 @@ SRUN = """\
 while [ "${1#--}" != "$1" ]; do echo "srun option $1"; shift; done
 worst=0
 for SLURM_PROCID in $(seq 0 $((TASKS - 1))); do
-  export SLURM_PROCID SLURMD_NODENAME=n0
+  export SLURM_PROCID SLURM_NTASKS=$TASKS SLURMD_NODENAME=n0
   "$@"; status=$?
   [ $status -gt $worst ] && worst=$status
 done
@@ -136,7 +136,7 @@ def test_the_first_failure_is_the_status_of_the_job(statuses, expected, again, c
     status, output = run(script(tmp_path, python=ending(cluster, *statuses)), cluster, TASKS="2")
     assert status == expected
     assert ("scontrol requeue" in output) == again
-    assert not list(tmp_path.glob(".*status"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_credentials_are_in_no_file_and_nowhere_shown(launch, programs, tmp_path):
