@@ -91,6 +91,8 @@ def pack(repository: Path, archive: Path) -> None:
       UserError: not a checkout.
     """
     tracked = _git(repository, "ls-files", "-z")
+    if not tracked:
+        raise UserError(f"{repository} is no git checkout, so there are no files to copy; build a wheel, give --wheel")
     unknown = _git(repository, "ls-files", "-z", "--others", "--exclude-standard")
     with tarfile.open(archive, "w:gz") as tar:
         for name in tracked:
@@ -101,7 +103,6 @@ def pack(repository: Path, archive: Path) -> None:
 
 
 def _git(repository: Path, *command: str) -> list[str]:
+    """Names of files; none where git knows nothing."""
     done = subprocess.run(["git", "-C", str(repository), *command], capture_output=True, text=True)
-    if done.returncode or (command[-1] == "-z" and not done.stdout):
-        raise UserError(f"{repository} is no git checkout, so there are no files to copy; build a wheel, give --wheel")
     return [name for name in done.stdout.split("\0") if name]
