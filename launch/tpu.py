@@ -128,6 +128,6 @@ def _print_plan(settings: Settings, gcloud: Gcloud, files: Files) -> None:
     print(shell.quote(gcloud.worker("start")))
     print(shell.quote(gcloud.worker("follow +1")))
     print("# no longer ACTIVE (preempted): deleted as below, and all from the top")
-    print("# ended with 42 or 128 to 255: start and follow once more")
+    print("# ended with 42 or 128 to 255: all but the code is copied again, then start and follow")
     print(f"# at most {settings.max_restarts} times, both together; at the end{', but for --keep' * settings.keep}:")
     print(("# " if settings.keep else "") + shell.quote(gcloud.delete()))

@@ -1,6 +1,7 @@
 """What is copied to the workers of a TPU slice, and what installs it there."""
 
 import contextlib
+import hashlib
 import subprocess
 import tarfile
 import tempfile
@@ -42,10 +43,16 @@ class Files:
         self._wheel = Path(wheel) if wheel else None
         self._setup, self._install = setup, install
 
-    def paths(self, folder: Path) -> list[Path]:
-        """The files; those that are made lie in this folder."""
-        made = [folder / "command.sh", WORKER, self._wheel or folder / "code.tar.gz"]
+    def paths(self, folder: Path, code: bool = True) -> list[Path]:
+        """The files; those that are made lie in this folder. On a restart the code is there already."""
+        made = [folder / "command.sh", WORKER]
+        if code:
+            made.append(self._wheel or folder / "code.tar.gz")
         return [*made, *([folder / "env"] if self._credentials else [])]
+
+    def mark(self) -> str:
+        """Tells this run from another, as worker.sh computes it from command.sh."""
+        return hashlib.sha256(self.command.encode(errors="surrogateescape")).hexdigest()[:16]
 
     def about(self) -> list[str]:
         """What the files that are not shown hold."""
@@ -64,7 +71,7 @@ class Files:
         return "\n".join(step for step in steps if step)
 
     @contextlib.contextmanager
-    def written(self) -> Iterator[list[Path]]:
+    def written(self, code: bool = True) -> Iterator[list[Path]]:
         """The files, in a folder that only its owner can read and that is gone afterwards.
 
         Raises:
@@ -73,13 +80,13 @@ class Files:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "command.sh").write_text(self.command, errors="surrogateescape")
-            if not self._wheel:
+            if code and not self._wheel:
                 pack(REPOSITORY, folder / "code.tar.gz")
             if self._credentials:
                 lines = [f"{name}={shell.quote([value])}\n" for name, value in self._credentials.items()]
                 (folder / "env").touch(mode=0o600)
                 (folder / "env").write_text("".join(lines))
-            yield self.paths(folder)
+            yield self.paths(folder, code)
 
 
 def pack(repository: Path, archive: Path) -> None:

@@ -19,7 +19,7 @@ GRACE_SECONDS = 60.0
 SAVE_SECONDS = 600.0  # after the first 42: the others may still be writing the checkpoint
 PATIENCE = 20  # looks at the state that may fail one after another
 TRIES = 5  # of a command that fails although the slice is there: ssh is not up at once
-_ENDED = re.compile(r"vit_jax-worker (\S+) (?:running|(\d+) ([\d.]+))")
+_STATE = re.compile(r"vit_jax-worker (\S+) (\w*) (?:running|(\d+) ([\d.]+))")
 
 
 Ended = tuple[float, int, str]  # time (seconds since 1970), exit status, host
@@ -57,8 +57,7 @@ class Job:
             if self.stopped:
                 return restart.PREEMPTED
             if not (found and not self._installed and self._running()):
-                if not self._installed:
-                    self._copy()
+                self._copy()
                 self._run(self._gcloud.worker("start"))
             self._installed = True
             return self._follow()
@@ -112,17 +111,24 @@ class Job:
     def _running(self) -> bool:
         """Whether an earlier launch left the run going on every worker."""
         done = subprocess.run(self._gcloud.worker("state"), capture_output=True, text=True)
-        lines = [line for line in done.stdout.splitlines() if _ENDED.search(line)]
-        running = len(lines) == self._workers and all(line.endswith("running") for line in lines)
-        if running:
-            restart.say("the run is under way; attaching to it")
-        return running
+        found = [match for line in done.stdout.splitlines() if (match := _STATE.search(line))]
+        running = [match[2] for match in found if match[3] is None]
+        if any(mark != self._files.mark() for mark in running):
+            self.left = True
+            raise UserError("another run is under way on this slice: give another --name, or end that one first")
+        if len(running) < self._workers:
+            return False
+        restart.say("the run is under way; attaching to it")
+        return True
 
     def _copy(self) -> None:
-        self._run(self._gcloud.ssh(f"mkdir -p {RUN}"))
-        with self._files.written() as paths:
+        """Copies and installs; on a restart, only what the last start has used up."""
+        if not self._installed:
+            self._run(self._gcloud.ssh(f"mkdir -p {RUN}"))
+        with self._files.written(code=not self._installed) as paths:
             self._run(self._gcloud.scp(paths))
-        self._run(self._gcloud.ssh(self._files.install()))
+        if not self._installed:
+            self._run(self._gcloud.ssh(self._files.install()))
 
     def _run(self, command: list[str]) -> None:
         """Runs a command that must succeed.
@@ -206,9 +212,9 @@ class _Follower:
         self._stream = Stream(self._process, shown=self._shown)
 
     def _shown(self, line: str) -> bool:
-        found = _ENDED.search(line)
-        if found and found[2]:
-            self.ended.append((float(found[3]), int(found[2]), found[1]))
+        found = _STATE.search(line)
+        if found and found[3]:
+            self.ended.append((float(found[4]), int(found[3]), found[1]))
         return not found
 
     def running(self) -> bool:

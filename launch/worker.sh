@@ -43,7 +43,7 @@ case "$1" in
     ;;
   state)
     if alive; then ended=running; else ended=$(cat status 2>/dev/null || echo "137 $(date +%s.%N)"); fi
-    echo "vit_jax-worker $(hostname) $ended"
+    echo "vit_jax-worker $(hostname) $(sha256sum < command.sh 2>/dev/null | cut -c 1-16) $ended"
     ;;
   stop) signal_all TERM ;;
   kill) signal_all KILL ;;

@@ -61,7 +61,7 @@ class Cloud:
         """The commands in short: `create`, `scp`, `start`, ..., without those that only look."""
         short = []
         for call in self.calls("create", "delete", "scp", "ssh"):
-            step = re.search(r"worker\.sh (\w+)", " ".join(call))
+            step = re.search(r"vit_jax_run/worker\.sh (\w+)", " ".join(call))
             short.append(step[1] if step else "mkdir" if "--command=mkdir" in " ".join(call) else call[0])
         return short
 
@@ -149,9 +149,10 @@ def test_a_failed_request_is_an_error_and_costs_nothing(cloud, launch, wheel):
 
 def test_a_run_that_may_go_on_is_started_again_on_the_same_slice(cloud, launch, wheel):
     cloud.plan(ACTIVE, statuses=[[42, 137, 0], [42, 0, 0]])
-    done = launch("tpu", *flags(wheel, workers=2), "--", *VERB)
+    done = launch("tpu", *flags(wheel, workers=2), "--env=A_TOKEN=hunter2", "--", *VERB)
     assert done.returncode == 0, done.stderr
-    assert cloud.steps() == [*UP, "start", "follow", "start", "follow", "delete"]
+    assert cloud.steps() == [*UP, *["scp", "start", "follow"] * 2, "delete"]
+    assert (cloud.folder / "seen" / "w-0").read_text().split("\0")[2] == "hunter2"
     assert "w-0 failed first, with exit status 137 (ended by SIGKILL)" in done.stderr
 
 
@@ -205,7 +206,20 @@ def test_a_launcher_that_comes_back_attaches_to_the_run(cloud, launch, programs,
     _, said = second.communicate(timeout=60)
     assert second.returncode == 0, said
     assert "the run is under way; attaching to it" in said
-    assert cloud.steps() == [*UP, "state", "follow", "start", "follow", "delete"]
+    assert cloud.steps() == [*UP, "state", "follow", "scp", "start", "follow", "delete"]
+
+
+def test_a_run_of_another_command_is_left_alone(cloud, launch, programs, wheel):
+    cloud.plan(ACTIVE, statuses=[["wait"]])
+    first = started(cloud, programs, flags(wheel))
+    other = launch("tpu", *flags(wheel), "--", *VERB, "--config=other")
+    assert other.returncode == 2
+    assert other.stderr.splitlines()[-1].startswith("vit_jax launch: another run is under way on this slice")
+    assert first.poll() is None
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=60)
+    assert first.returncode == 42
+    assert cloud.steps().count("delete") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
