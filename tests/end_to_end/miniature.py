@@ -89,7 +89,9 @@ class Study:
     def masked_then_few_labels(self) -> dict[str, float]:
         """Accuracies with five labels a class, after masked patch prediction and from scratch."""
         masked = {"pool": "none", "class_token": False, "mask_token": True}
-        self.run("masked", model={**self.model, **masked}, train={"objective": "masked_patches", "duration": "60 epochs"})
+        self.run(
+            "masked", model={**self.model, **masked}, train={"objective": "masked_patches", "duration": "60 epochs"}
+        )
         few: dict[str, dict[str, Any]] = {
             "model": {**self.model, "pool": "gap"},
             "data": {"subset": "5 per class"},
