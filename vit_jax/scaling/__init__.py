@@ -9,6 +9,7 @@ from vit_jax.scaling.flops import count_flops, forward_flops, training_flops
 from vit_jax.scaling.gains import Gain, compute_gains, fit_families, pareto_front
 from vit_jax.scaling.report import REPORT, Report, flat_row, write_report
 from vit_jax.scaling.runner import Runner, Scope, Stopping
+from vit_jax.scaling.shapes import Shape, sovit_shape
 from vit_jax.scaling.status import status_table, summary
 from vit_jax.scaling.study import (
     Attempt,
@@ -42,6 +43,7 @@ __all__ = [
     "RunResult",
     "Runner",
     "Scope",
+    "Shape",
     "Splits",
     "Stopping",
     "Study",
@@ -71,6 +73,7 @@ __all__ = [
     "run_name",
     "run_status",
     "save_sweep",
+    "sovit_shape",
     "status_table",
     "summary",
     "supervise",
