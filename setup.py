@@ -56,7 +56,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[*find_packages(include=["vit_jax", "vit_jax.*"]), "vit_jax.configs", "vit_jax.configs.sweeps", "vit_jax.launch"],
+    packages=[
+        *find_packages(include=["vit_jax", "vit_jax.*"]),
+        "vit_jax.configs",
+        "vit_jax.configs.sweeps",
+        "vit_jax.launch",
+    ],
     # `configs/` and `launch/` are top-level folders of the repository and sub-packages of the wheel.
     package_dir={"vit_jax.configs": "configs", "vit_jax.configs.sweeps": "configs/sweeps", "vit_jax.launch": "launch"},
     package_data={"vit_jax.launch": ["worker.sh", "Dockerfile"]},

@@ -30,9 +30,9 @@ def get_config() -> ConfigDict:
                 "train_preprocess": "decode|resize|random_affine(degrees=12, shift=0.08, scale=0.12)",
                 "eval_preprocess": "decode|resize",
             },
-            "train": {"batch_size": 128, "duration": "12 epochs"},
+            "train": {"batch_size": 128, "duration": "20 epochs"},
             "optimizer": {"name": "adamw", "beta2": 0.95, "weight_decay": 0.05, "clip_norm": 1.0},
-            "schedule": {"name": "cosine", "learning_rate": 2e-3, "warmup": "10%"},
+            "schedule": {"name": "cosine", "learning_rate": 4e-3, "warmup": "10%"},
             "checkpoint": {"every": "100%"},
             "evaluate": {"every": "25%"},
             "evaluators": {"few": {"kind": "fewshot", "shots": (5,), "every": "100%"}},
@@ -57,7 +57,6 @@ def get_hyper(hyper, argument=""):
     if seeds > 1:
         models = hyper.product([models, hyper.sweep("seed", range(seeds))])
     transfer = hyper.table(
-        ("train.duration", "data.image_size", "optimizer.name", "optimizer.weight_decay", "schedule.learning_rate"),
-        [("60 steps", (24, 24), "sgd", 0.0, 0.03)],
+        ("train.duration", "data.image_size", "schedule.learning_rate"), [("60 steps", (24, 24), 1e-3)]
     )
     return hyper.then(models, transfer)
