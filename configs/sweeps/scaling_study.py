@@ -5,10 +5,10 @@
     vit_jax report --workdir=study --paper
 
 Each model is pre-trained on JFT-300M, or a set like it, with the learning rate and the epochs of table 3, and then
-fine-tuned from its own weights on ImageNet (also tested on ImageNet-ReaL), CIFAR-10, CIFAR-100, Pets and Flowers; linear
-few-shot tests run during pre-training. The argument joins options by commas: `name=<data set>` is the set to pre-train
-on, `pretrain` leaves out transfers and few-shot tests, and with them the need to prepare their data sets, `nofewshot`
-only the latter.
+fine-tuned from its own weights on ImageNet (also tested on ImageNet-ReaL), CIFAR-10, CIFAR-100, Pets and Flowers;
+linear few-shot tests run during pre-training. The argument joins options by commas: `name=<data set>` is the set to
+pre-train on, `pretrain` leaves out transfers and few-shot tests, and with them the need to prepare their data sets,
+`nofewshot` only the latter.
 
 What the paper found: at equal accuracy, averaged over the five data sets, ViTs need about two to four times less
 compute than ResNets; hybrids are ahead at small budgets, and the gap closes; nothing saturates. Fine-tuning here takes

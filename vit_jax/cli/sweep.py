@@ -145,7 +145,7 @@ def _supervise(flags: argparse.Namespace, overrides: Sequence[str]) -> int:
 def _run(flags: argparse.Namespace, sweep: "Sweep", only: "frozenset[str] | None", distributed: bool) -> int:
     """Runs what is missing in this process."""
     from vit_jax import parallel
-    from vit_jax.scaling import Runner, Scope, Stopping, end_with_parent, read_study
+    from vit_jax.scaling import Runner, Scope, Stopping, choose_runs, end_with_parent, read_study
     from vit_jax.train import Reporter
 
     if flags.supervised:
@@ -159,10 +159,10 @@ def _run(flags: argparse.Namespace, sweep: "Sweep", only: "frozenset[str] | None
     )
     with contextlib.nullcontext() if distributed else Stopping():
         runner.run()
-    study = read_study(flags.workdir)
+    study, chosen = read_study(flags.workdir), choose_runs(sweep, flags.only, flags.take)  # those of --skip count, too
     if parallel.is_main():
-        _summarise(study, only)
-    return exit_status(study, only)
+        _summarise(study, chosen)
+    return exit_status(study, chosen)
 
 
 def exit_status(study: "Study", only: "frozenset[str] | None" = None) -> int:
