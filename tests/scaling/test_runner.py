@@ -205,7 +205,11 @@ def test_a_wrong_choice_is_named(choice, message, sweep):
 
 
 def test_a_signal_between_runs_stops_at_once():
-    with pytest.raises(Stopped, match="stopped between runs"), Stopping():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(30)
+    def work():
+        with Stopping():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+
+    with pytest.raises(Stopped, match="stopped between runs"):
+        work()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
