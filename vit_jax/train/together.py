@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from vit_jax import parallel
 from vit_jax.checkpoint import CHECKPOINTS, EXPORT, TrainingCheckpoints, export_npz
@@ -175,7 +174,7 @@ def _train_as_far_as_memory_allows(runs: Sequence[_Run], reporter: Reporter) -> 
     batches = program.batches(runs[0].first)
     first = next(batches)
     compiled = program.compile(first)
-    if len(runs) > 1 and not _fits(compiled, runs[0].plan.mesh):
+    if len(runs) > 1 and parallel.program_bytes(compiled) > parallel.available_bytes(runs[0].plan.mesh):
         half = len(runs) // 2
         reporter.say(f"memory is short for {len(runs)} runs at once: {half} now, the others after them")
         del compiled, batches, first
@@ -201,27 +200,6 @@ def _train_as_far_as_memory_allows(runs: Sequence[_Run], reporter: Reporter) -> 
 def _chain(first: tuple[Batch, ...], others: Iterable[tuple[Batch, ...]]) -> Iterable[tuple[Batch, ...]]:
     yield first
     yield from others
-
-
-def _fits(compiled: Any, mesh: Mesh) -> bool:
-    """Whether a program's memory is there, as far as anybody can tell."""
-    needed = compiled.memory_analysis()
-    total = needed.argument_size_in_bytes + needed.output_size_in_bytes + needed.temp_size_in_bytes
-    return total - needed.alias_size_in_bytes <= available_bytes(mesh)
-
-
-def available_bytes(mesh: Mesh) -> float:
-    """Memory of a device that nothing holds yet; of CPU devices, which share the host's, an equal part of that."""
-    device = next(device for device in mesh.devices.flat if device.process_index == jax.process_index())
-    stats = device.memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return float("inf")
-    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    return free / jax.local_device_count()
 
 
 def _steps(
