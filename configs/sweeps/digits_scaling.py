@@ -57,6 +57,6 @@ def get_hyper(hyper, argument=""):
     if seeds > 1:
         models = hyper.product([models, hyper.sweep("seed", range(seeds))])
     transfer = hyper.table(
-        ("train.duration", "data.image_size", "schedule.learning_rate"), [("60 steps", (24, 24), 1e-3)]
+        ("train.duration", "data.image_size", "schedule.learning_rate"), [("90 steps", (24, 24), 4e-3)]
     )
     return hyper.then(models, transfer)

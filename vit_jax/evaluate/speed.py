@@ -53,7 +53,7 @@ class Speed:
                 rate = batch / self._seconds(program, params, batch)
                 timed += batch * (REPEATS + 1)
                 patience = _PATIENCE if rate > _WORTH * best else patience - 1
-                best, at = max((best, at), (rate, batch))
+                best, at = (rate, batch) if rate > best else (best, at)
             batch *= 2
         found = {"images_per_second": best, "batch": float(at), "examples": float(timed)}
         return found if limit is None else {**found, "largest": float(largest)}
