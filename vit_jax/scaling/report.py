@@ -20,7 +20,7 @@ from vit_jax.scaling.comparison import (
     score,
     title,
 )
-from vit_jax.scaling.drawing import draw_accuracy, draw_data_size, draw_learning_curves
+from vit_jax.scaling.drawing import draw_accuracy, draw_data_size, draw_learning_curves, draw_speed
 from vit_jax.scaling.fits import LEVEL, MIN_RUNS, Fit
 from vit_jax.scaling.gains import Gain, compute_gains, fit_families, times
 from vit_jax.scaling.status import clock_text, days_text, summary
@@ -90,6 +90,7 @@ def write_report(study: Study, folder: str | Path, *, paper: bool = False) -> Re
         *_gain_section(compared),
         *_curve_sections(rows, folder),
         *_data_size_sections(rows, folder),
+        *_speed_sections(rows, folder),
     ]
     if compared[1:]:
         sections.append(Section("Other evaluations", [_accuracy_picture(c, folder, paper) for c in compared[1:]]))
@@ -251,6 +252,35 @@ def _data_size_sections(rows: Sequence[RunResult], folder: Path) -> list[Section
     return [Section("Size of the data", [Picture.read(path, alt, "The best run of each model on so many images.")])]
 
 
+# What an evaluator of the kind `speed` records: (title, how it is written). The paper's figure 12 draws two of them.
+_SPEED = {
+    "images_per_second": ("images a second", ",.1f"),
+    "batch": ("in batches of", ",.0f"),
+    "largest": ("largest batch", ",.0f"),
+}
+
+
+def _speed_sections(rows: Sequence[RunResult], folder: Path) -> list[Section]:
+    """What inference costs, where it was measured."""
+    measured = [run for run in rows if run.status == "done" and run.speed]
+    if not measured:
+        return []
+    lines: dict[str, dict[tuple[str, str], list[tuple[int, float]]]] = {}
+    table = []
+    for run in measured:
+        cost, numbers = run.cost, {what: value for (_, what), value in run.speed.items()}
+        for what in ("images_per_second", "largest"):
+            if what in numbers:
+                models = lines.setdefault(_SPEED[what][0], {})
+                models.setdefault((cost.family, cost.model), []).append((cost.image_size[0], numbers[what]))
+        cells = [_number(numbers.get(what), form) for what, (_, form) in _SPEED.items()]
+        table.append([cost.model, "x".join(map(str, cost.image_size)), f"{cost.parameters:,}", *cells])
+    alt = "Speed of the forward pass against the side of the images"
+    picture = Picture.read(draw_speed(lines, folder / "speed.png"), alt, f"{alt}, over all devices.")
+    header = ["model", "pixels", "parameters", *(title for title, _ in _SPEED.values())]
+    return [Section("Cost of inference", [picture, Table(header, table)])]
+
+
 def _write_csv(study: Study, path: Path) -> Path:
     """Everything a run is known by, a row a run."""
     rows = [flat_row(run) for run in study.runs]
@@ -269,4 +299,5 @@ def flat_row(run: RunResult) -> dict[str, Any]:
     row |= {"seconds": run.seconds, "device_days": run.device_days}
     row |= {name: score(run, name) for name in evaluations([run])}
     row |= {f"{name}/{shots}_shot": value for (name, shots), value in run.few_shot.items()}
+    row |= {f"{name}/{what}": value for (name, what), value in run.speed.items()}
     return row | {key: v if isinstance(v, str) else json.dumps(v) for key, v in run.overrides.items()}
