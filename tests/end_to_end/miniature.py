@@ -28,6 +28,7 @@ class Family:
       side: of the images in pixels.
       larger: of the images that are fine-tuned on.
       epochs: of pre-training.
+      rate: of fine-tuning.
       target: of masked patch prediction; empty for models without tokens.
       labels: a class, that are left after it.
     """
@@ -36,14 +37,15 @@ class Family:
     side: int
     larger: int
     epochs: int
+    rate: float
     target: str = ""
     labels: int = 0
 
 
 FAMILIES = {
-    "vit": Family({"variant": "nano/2", "depth": 3}, 8, 16, 20, "mean_colour", 5),
-    "hybrid": Family({"variant": "R26+nano/16", "depth": 2, **TRUNK}, 16, 24, 6, "small_colours", 2),
-    "resnet": Family({"variant": "R26x1", **TRUNK}, 16, 24, 6),
+    "vit": Family({"variant": "nano/2", "depth": 3}, 8, 16, 20, 0.03, "mean_colour", 5),
+    "hybrid": Family({"variant": "R26+nano/16", "depth": 2, **TRUNK}, 16, 24, 10, 0.06, "small_colours", 2),
+    "resnet": Family({"variant": "R26x1", **TRUNK}, 16, 24, 10, 0.06),
 }
 AUGMENT = "decode|resize|random_affine(degrees=12, shift=0.08, scale=0.12)"
 
@@ -99,9 +101,9 @@ class Study:
             "finetuned",
             init={"checkpoint": str(self.folder("pretrained"))},
             data={"image_size": (self.family.larger,)},
-            train={"duration": "200 steps"},
+            train={"duration": "300 steps"},
             optimizer={"name": "sgd", "weight_decay": 0.0},
-            schedule={"learning_rate": 0.03},
+            schedule={"learning_rate": self.family.rate},
         )
         return {
             "pretrained": before["eval"]["accuracy"],
