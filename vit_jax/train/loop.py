@@ -9,7 +9,7 @@ import jax
 from vit_jax import parallel
 from vit_jax.checkpoint import CHECKPOINTS, EXPORT, TrainingCheckpoints, export_npz
 from vit_jax.errors import Alone, Stopped, UserError
-from vit_jax.train.hooks import Evaluate, Hook, SaveCheckpoint
+from vit_jax.train.hooks import PICTURES, Evaluate, Hook, Inspect, SaveCheckpoint
 from vit_jax.train.metrics import MetricsLog
 from vit_jax.train.mixing import mixed
 from vit_jax.train.objectives import Objective, masked_patches, supervised
@@ -53,6 +53,7 @@ class Run:
     first: int  # the step that the state it starts from has taken
     save: SaveCheckpoint
     evaluate: list[Evaluate]
+    inspect: list[Inspect]  # one, or none
     metrics: MetricsLog
     clock: Clock
     profiler: Profiler
@@ -70,8 +71,8 @@ def train(
 ) -> Result:
     """Trains to the end, going on from the newest checkpoint in `workdir`.
 
-    Writes `config.json`, `metrics.jsonl`, `tensorboard/`, `checkpoints/` and at the end `export/model.npz` there. Call
-    it from the main thread: it listens to signals.
+    Writes `config.json`, `metrics.jsonl`, `tensorboard/`, `checkpoints/`, `inspect/` and at the end `export/model.npz`
+    there. Call it from the main thread: it listens to signals.
 
     Args:
       settings: the whole run.
@@ -150,6 +151,7 @@ def _prepare(
         evaluate=[
             Evaluate(name, about, plan.steps.total, metrics, reporter) for name, about in plan.evaluations.items()
         ],
+        inspect=[Inspect(plan.inspection, plan.steps.total, workdir / PICTURES, reporter)] if plan.inspection else [],
         metrics=metrics,
         clock=clock,
         profiler=Profiler(traces(workdir, parallel.process_index()), settings.log.profile_steps),
@@ -162,7 +164,7 @@ def _train(run: Run, state: State) -> Result:
     total = run.plan.steps.total
     try:
         run.reporter.start(run.first, total)
-        _evaluate_what_was_missed(run, state)
+        _make_up_for_what_was_missed(run, state)
         state = _steps(run, state)
     finally:
         run.reporter.stop()
@@ -171,8 +173,8 @@ def _train(run: Run, state: State) -> Result:
     return Result(total, {test.name: test.last for test in run.evaluate}, _export(run, state))
 
 
-def _evaluate_what_was_missed(run: Run, state: State) -> None:
-    """A run that ended between a save and the evaluation of the same step makes up for it."""
+def _make_up_for_what_was_missed(run: Run, state: State) -> None:
+    """A run that ended between a save and what else was due at the same step makes up for it."""
     for test in run.evaluate if run.first else ():
         if not test.due(run.first):
             continue
@@ -181,13 +183,16 @@ def _evaluate_what_was_missed(run: Run, state: State) -> None:
             test.run(run.first, state)
         elif run.first == run.plan.steps.total:
             test.test(run.first, state)
+    for album in run.inspect if run.first else ():
+        if parallel.from_main(album.missed(run.first)):
+            album.run(run.first, state)
 
 
 def _steps(run: Run, state: State) -> State:
     """Steps `first + 1` to the last."""
     total = run.plan.steps.total
     train_step, batches = _train_step(run.plan), _batches(run.plan, run.first)
-    hooks: list[Hook] = [run.save, *run.evaluate]
+    hooks: list[Hook] = [run.save, *run.evaluate, *run.inspect]
     for step in range(run.first + 1, total + 1):
         batch = _next_batch(run, batches, state, step)
         run.profiler.before_step(step)

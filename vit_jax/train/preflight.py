@@ -16,6 +16,7 @@ from vit_jax.rules import assign, describe
 from vit_jax.settings import to_dict
 from vit_jax.train.evaluations import Evaluation, class_names, open_evaluations, open_split
 from vit_jax.train.initial import initial_params
+from vit_jax.train.inspection import Inspection, open_inspection
 from vit_jax.train.multipliers import Multipliers, frozen, learning_rate_multipliers
 from vit_jax.train.optimizer import make_optimizer
 from vit_jax.train.schedule import make_schedule
@@ -43,6 +44,7 @@ class Plan:
     train_data: Dataset
     model: Model
     evaluations: dict[str, Evaluation]
+    inspection: Inspection | None
     optimizer: optax.GradientTransformationExtraArgs
     multipliers: Multipliers
     schedule: optax.Schedule
@@ -119,7 +121,10 @@ def preflight(settings: RunSettings) -> Plan:
     multipliers = learning_rate_multipliers(settings.optimizer, model)
     state = abstract_state(model, optimizer, mesh, ema=settings.train.ema_decay > 0)
     evaluations = open_evaluations(settings, model, mesh, train_data, state["params"], steps.total)
-    return Plan(settings, mesh, train_data, model, evaluations, optimizer, multipliers, schedule, steps, state)
+    inspection = open_inspection(settings, model, mesh, train_data.size, steps.total)
+    return Plan(
+        settings, mesh, train_data, model, evaluations, inspection, optimizer, multipliers, schedule, steps, state
+    )
 
 
 def _training_data(settings: RunSettings) -> Dataset:

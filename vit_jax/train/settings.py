@@ -8,6 +8,7 @@ from vit_jax.data import DataSettings
 from vit_jax.durations import Duration
 from vit_jax.errors import BadSetting
 from vit_jax.evaluate.settings import EvaluateSettings, EvaluatorSettings, MaskedSettings
+from vit_jax.inspect import InspectSettings
 from vit_jax.models import ModelSettings
 from vit_jax.parallel import MeshSettings
 
@@ -239,6 +240,7 @@ class RunSettings:
       checkpoint: when the state is saved.
       evaluate: when the model is tested on the run's own data, and on which split.
       evaluators: further tests by name, each on its own data and at its own interval.
+      inspect: when pictures of what has been learned are drawn.
       log: what is written meanwhile.
     """
 
@@ -254,6 +256,7 @@ class RunSettings:
     checkpoint: CheckpointSettings = CheckpointSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     evaluators: dict[str, EvaluatorSettings] = dataclasses.field(default_factory=dict)
+    inspect: InspectSettings = InspectSettings()
     log: LogSettings = LogSettings()
 
     def __post_init__(self) -> None:

@@ -12,7 +12,8 @@ from vit_jax import parallel
 from vit_jax.checkpoint import CHECKPOINTS, EXPORT, TrainingCheckpoints, export_npz
 from vit_jax.errors import Diverged, Stopped, UserError
 from vit_jax.train.evaluations import Evaluation
-from vit_jax.train.hooks import Evaluate, Hook, SaveCheckpoint
+from vit_jax.train.hooks import PICTURES, Evaluate, Hook, Inspect, SaveCheckpoint
+from vit_jax.train.inspection import Inspection
 from vit_jax.train.loop import train
 from vit_jax.train.metrics import IN_FLIGHT, MetricsLog, due
 from vit_jax.train.preflight import preflight
@@ -88,7 +89,7 @@ class _Run:
       number: among the runs.
       settings: of the run.
       workdir: of the run.
-      like: another run of the same program, whose tests are compiled already.
+      like: another run of the same program, whose tests are compiled and whose images are read already.
       reporter: tells a person.
 
     Raises:
@@ -107,6 +108,7 @@ class _Run:
         )
         self.first = self._checkpoints.latest() or 0
         self.evaluations: dict[str, Evaluation] = like.evaluations if like else self.plan.evaluations
+        self.inspection: Inspection | None = like.inspection if like else self.plan.inspection
         self._reporter = _Named(reporter, self._folder.name)
         self._metrics: MetricsLog | None = None
         self.outcome: UserError | Diverged | None = None
@@ -123,14 +125,19 @@ class _Run:
         self._tests = [
             Evaluate(name, about, self.total, self._metrics, self._reporter) for name, about in self.evaluations.items()
         ]
+        album = self.inspection
+        self._albums = [Inspect(album, self.total, self._folder / PICTURES, self._reporter)] if album else []
         for test in self._tests if self.first else ():
             if test.due(self.first) and not has_evaluation(self._folder / METRICS_FILE, test.name, self.first):
                 test.run(self.first, state())
+        for drawn in self._albums if self.first else ():
+            if drawn.missed(self.first):
+                drawn.run(self.first, state())
 
     @property
     def hooks(self) -> list[Hook]:
         """What looks at the state now and then."""
-        return [self.save, *self._tests]
+        return [self.save, *self._tests, *self._albums]
 
     def restore(self) -> State:
         """The state of the newest checkpoint."""
