@@ -38,15 +38,15 @@ def test_pictures_are_of_the_average_at_their_steps_and_compiled_once(tiny_run, 
         expected = attention_statistics(weights.metadata.model, weights.params, images)
         found = numbers(tmp_path / "w", step)
         assert (found["step"], found["pictures"][0]) == (step, "filters.png")
-        np.testing.assert_allclose(found["distance"]["distance"], expected.distance, rtol=1e-5)
+        np.testing.assert_allclose(found["distance"]["pixels"], expected.distance, rtol=1e-5)
 
 
 def test_pictures_that_were_missed_are_made_up_for(tiny_run, tmp_path):
     settings = tiny_run(
-        inspect={"every": "9 steps", "only": ("filters",)}, train={"duration": "1 step"}, evaluate={"split": ""}
+        inspect={"every": "9 steps", "only": ("filters",)}, train={"duration": "3 steps"}, evaluate={"split": ""}
     )
     train(settings, tmp_path / "w")
-    page = tmp_path / "w" / "inspect" / "000000001" / "index.html"
+    page = tmp_path / "w" / "inspect" / "000000003" / "index.html"
     page.unlink()
     train(settings, tmp_path / "w")
     assert page.exists()

@@ -25,6 +25,7 @@ def runs_of(tiny_run, **groups):
             "train": {"micro_batches": 2, "ema_decay": 0.9, "duration": "12 steps"},
             "optimizer": {"weight_decay": 0.1, "clip_norm": 1.0},
             "evaluators": {"few": {"kind": "knn", "support": "train", "split": "test", "every": "6 steps"}},
+            "inspect": {"every": "6 steps", "only": ("filters",)},
             **groups,
         }
     )
@@ -60,6 +61,8 @@ def assert_same_run(one, other):
     ]
     for names in (("loss", "accuracy", "gradient_norm", "learning_rate"), ("eval/loss",), ("few/accuracy",)):
         np.testing.assert_allclose(numbers(one, *names), numbers(other, *names), rtol=2e-5, atol=1e-6)
+    pictures = [sorted(path.parent.name for path in folder.glob("inspect/*/index.html")) for folder in (one, other)]
+    assert pictures[0] == pictures[1] != []
     ours, theirs = (named_leaves(load(folder / "export" / "model.npz").params) for folder in (one, other))
     # The bias of the keys changes no attention: its gradient is rounding alone, which Adam makes as large as any other.
     for name in set(ours) - {"blocks/attn/key/bias"}:
