@@ -69,7 +69,7 @@ def assert_same_run(one, other):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_each_is_the_run_that_it_is_by_itself_also_after_being_stopped(tiny_run, tmp_path, monkeypatch):
     """Together; together, stopped and resumed; stopped and resumed by `train`, one by one: all like three `train`s."""
     settings = runs_of(tiny_run)
@@ -119,7 +119,7 @@ def test_a_run_that_diverges_leaves_the_others_alone(tiny_run, tmp_path):
     assert_same_run(folders[2], alone(settings[2], tmp_path / "alone"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_halves_are_trained_where_memory_is_short(tiny_run, tmp_path, monkeypatch, capfd):
     settings = runs_of(tiny_run, train={"duration": "2 steps"}, evaluators={})
     asked = []
@@ -135,7 +135,7 @@ def test_halves_are_trained_where_memory_is_short(tiny_run, tmp_path, monkeypatc
     assert all((folder / "export" / "model.npz").exists() for folder in folders)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_runs_on_a_mesh_that_start_from_weights(tiny_run, tmp_path):
     """Each from weights of its own, on eight devices of which two split the parameters."""
     start = [alone(tiny_run(seed=seed, train={"duration": "2 steps"}), tmp_path / f"start_{seed}") for seed in (0, 1)]
