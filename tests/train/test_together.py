@@ -55,14 +55,17 @@ def numbers(folder, *names):
     return np.array([[r[name] for name in names] for r in read_metrics(folder / METRICS_FILE) if names[0] in r])
 
 
+def pictures(folder):
+    return sorted(path.parent.name for path in folder.glob("inspect/*/index.html"))
+
+
 def assert_same_run(one, other):
     assert [r["step"] for r in read_metrics(one / METRICS_FILE)] == [
         r["step"] for r in read_metrics(other / METRICS_FILE)
     ]
     for names in (("loss", "accuracy", "gradient_norm", "learning_rate"), ("eval/loss",), ("few/accuracy",)):
         np.testing.assert_allclose(numbers(one, *names), numbers(other, *names), rtol=2e-5, atol=1e-6)
-    pictures = [sorted(path.parent.name for path in folder.glob("inspect/*/index.html")) for folder in (one, other)]
-    assert pictures[0] == pictures[1] != []
+    assert pictures(one) == pictures(other)
     ours, theirs = (named_leaves(load(folder / "export" / "model.npz").params) for folder in (one, other))
     # The bias of the keys changes no attention: its gradient is rounding alone, which Adam makes as large as any other.
     for name in set(ours) - {"blocks/attn/key/bias"}:
@@ -78,6 +81,7 @@ def test_each_is_the_run_that_it_is_by_itself_also_after_being_stopped(tiny_run,
     assert train_together(settings, at_once, reporter=QUIET) == [None] * 3
     for one, other in zip(whole, at_once, strict=True):
         assert_same_run(one, other)
+        assert pictures(other) == ["000000006", "000000012"]
 
     stopped = [tmp_path / f"stopped_{i}" for i in range(3)]
     with monkeypatch.context() as patch:
