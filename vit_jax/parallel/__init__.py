@@ -12,6 +12,7 @@ from vit_jax.parallel.distributed import (
     together,
 )
 from vit_jax.parallel.feed import feed, host_rows, to_mesh
+from vit_jax.parallel.memory import available_bytes, device_bytes, program_bytes
 from vit_jax.parallel.mesh import batch_parallelism, check_batch, describe_mesh, make_mesh
 from vit_jax.parallel.settings import MeshSettings
 from vit_jax.parallel.sharding import (
@@ -26,6 +27,7 @@ from vit_jax.parallel.sharding import (
 
 __all__ = [
     "MeshSettings",
+    "available_bytes",
     "barrier",
     "batch_parallelism",
     "batch_sharding",
@@ -33,6 +35,7 @@ __all__ = [
     "check_batch",
     "constrain_on",
     "describe_mesh",
+    "device_bytes",
     "feed",
     "from_main",
     "host_rows",
@@ -43,6 +46,7 @@ __all__ = [
     "preempted_at",
     "process_count",
     "process_index",
+    "program_bytes",
     "replicated",
     "start",
     "state_shardings",
