@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     from vit_jax.cli.weights import on_devices, open_weights, settings_of
     from vit_jax.evaluate import EvaluatorSettings, make_evaluator
 
-    parallel.start(flags.distributed)
+    arguments.join(flags)
     with parallel.together():
         weights, overrides = open_weights(flags, overrides)
         settings = settings_of(weights, overrides)

@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
 
     tasks = _tasks(flags, overrides)
     candidates = {name: _candidates(flags, settings) for name, (settings, _) in tasks.items()}
-    distributed = parallel.start(flags.distributed)
+    distributed = arguments.join(flags, flags.workdir)
     with parallel.together():
         for settings, _ in tasks.values():
             if parallel.is_main():

@@ -1,7 +1,9 @@
 """`vit_jax train`."""
 
 import json
+import os
 import sys
+import time
 from collections.abc import Sequence
 
 from vit_jax.cli import arguments
@@ -32,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     from vit_jax.train import RunSettings, preflight, train
 
     settings = load_settings(RunSettings, flags.config, overrides)
-    distributed = parallel.start(flags.distributed)
+    distributed = arguments.join(flags, flags.workdir)
     with parallel.together():
         if parallel.is_main():
             data.prepare_embedded(settings.data.name, settings.data.data_dir)
@@ -44,7 +46,24 @@ def main(argv: Sequence[str]) -> int:
         with parallel.together():
             plan.initial()
         return 0
-    result = train(settings, flags.workdir, distributed=distributed, accept_config_change=flags.accept_config_change)
+    result = train(
+        settings,
+        flags.workdir,
+        distributed=distributed,
+        accept_config_change=flags.accept_config_change,
+        began=_process_began(),
+    )
     if parallel.is_main():
         print(f"done after {result.step} steps; weights in {result.exported[0]}")
     return 0
+
+
+def _process_began() -> float:
+    """When this process was started, in seconds since 1970: the imports count as part of the run."""
+    try:
+        with open("/proc/self/stat") as stat, open("/proc/uptime") as uptime:
+            ticks = int(stat.read().rpartition(")")[2].split()[19])  # since the machine was started, see proc(5)
+            age = float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        age = 0.0
+    return time.time() - age

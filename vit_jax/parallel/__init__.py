@@ -1,5 +1,6 @@
 """One device -> a pod: mesh, logical-axis rules, feeding, multi-process start-up."""
 
+from vit_jax.parallel.compiled import keep_compiled
 from vit_jax.parallel.distributed import (
     barrier,
     from_main,
@@ -7,12 +8,14 @@ from vit_jax.parallel.distributed import (
     preempted_at,
     process_count,
     process_index,
+    shared_fate,
     start,
     to_host,
     together,
 )
 from vit_jax.parallel.feed import feed, host_rows, to_mesh
 from vit_jax.parallel.mesh import batch_parallelism, check_batch, describe_mesh, make_mesh
+from vit_jax.parallel.peers import end_job
 from vit_jax.parallel.settings import MeshSettings
 from vit_jax.parallel.sharding import (
     batch_sharding,
@@ -33,10 +36,12 @@ __all__ = [
     "check_batch",
     "constrain_on",
     "describe_mesh",
+    "end_job",
     "feed",
     "from_main",
     "host_rows",
     "is_main",
+    "keep_compiled",
     "make_mesh",
     "on_mesh",
     "parameter_spec",
@@ -44,6 +49,7 @@ __all__ = [
     "process_count",
     "process_index",
     "replicated",
+    "shared_fate",
     "start",
     "state_shardings",
     "to_host",

@@ -1,31 +1,45 @@
 """Starting, agreeing and stopping across the processes of a job."""
 
+import atexit
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed as jax_distributed  # the client of the service has no public name
 from jax.experimental import multihost_utils
 
-from vit_jax.errors import UserError
+from vit_jax.errors import BadSetting, UserError
+from vit_jax.parallel.barrier import SharedFate
+from vit_jax.parallel.peers import join_job
+
+# Seconds of silence after which a process counts as gone. JAX's own 100 would let a job hang for longer than a minute.
+HEARTBEAT_SECONDS = 30
+
+_barriers = itertools.count()
 
 _LONGEST = 1000  # bytes of an error message that travel
 _LARGE = 2**28  # bytes above which a parameter is gathered in parts
 _OURS = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
-def start(mode: str = "auto", environment: Mapping[str, str] = os.environ) -> bool:
+def start(
+    mode: str = "auto", environment: Mapping[str, str] = os.environ, heartbeat_seconds: int = HEARTBEAT_SECONDS
+) -> bool:
     """Calls `jax.distributed.initialize` when the environment says that this is one process of several.
 
     Recognised: JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID (what `launch/local.py` sets), SLURM
     with more than one task, and TPU slices of more than one host. VIT_JAX_DISTRIBUTED says what `auto` means, where no
-    variable shows it (what `launch/tpu.py` sets). Call it before anything touches a device.
+    variable shows it (what `launch/tpu.py` sets). Call it before anything touches a device. In a job of several an error
+    that nobody catches ends all processes from then on, see `peers`.
 
     Args:
       mode: `auto`, `on` (initialize in any case) or `off`.
       environment: variables, for tests.
+      heartbeat_seconds: silence after which JAX gives up a process and ends the others.
 
     Returns:
       Whether the job is distributed.
@@ -33,6 +47,8 @@ def start(mode: str = "auto", environment: Mapping[str, str] = os.environ) -> bo
     Raises:
       UserError: the variables are incomplete or not numbers.
     """
+    if heartbeat_seconds < 1:
+        raise BadSetting("--heartbeat_seconds", heartbeat_seconds, "must be at least 1")
     if mode == "auto":
         mode = environment.get("VIT_JAX_DISTRIBUTED", "auto")
         if mode not in ("auto", "on", "off"):
@@ -43,18 +59,26 @@ def start(mode: str = "auto", environment: Mapping[str, str] = os.environ) -> bo
                 f"--distributed={mode}: this is one of {jax.process_count()} processes; pass --distributed=on"
             )
         return False
-    if all(name in environment for name in _OURS):
-        jax.distributed.initialize(
-            coordinator_address=environment["JAX_COORDINATOR_ADDRESS"],
-            num_processes=_number(environment, "JAX_NUM_PROCESSES"),
-            process_id=_number(environment, "JAX_PROCESS_ID"),
-        )
-    elif _owns_a_node(environment):
-        # Left alone, JAX gives each task of SLURM the one GPU with the number of the task.
-        jax.distributed.initialize(local_device_ids=range(_number(environment, "SLURM_GPUS_ON_NODE")))
-    else:
-        jax.distributed.initialize()
+    jax.distributed.initialize(**_address(environment), heartbeat_timeout_seconds=heartbeat_seconds)
+    state = jax_distributed.global_state
+    if state.num_processes > 1:
+        stop = join_job(state.client, state.process_id, state.num_processes, heartbeat_seconds)
+        atexit.register(stop.set)
     return True
+
+
+def _address(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What `jax.distributed.initialize` does not find out itself."""
+    if all(name in environment for name in _OURS):
+        return {
+            "coordinator_address": environment["JAX_COORDINATOR_ADDRESS"],
+            "num_processes": _number(environment, "JAX_NUM_PROCESSES"),
+            "process_id": _number(environment, "JAX_PROCESS_ID"),
+        }
+    if _owns_a_node(environment):
+        # Left alone, JAX gives each task of SLURM the one GPU with the number of the task.
+        return {"local_device_ids": range(_number(environment, "SLURM_GPUS_ON_NODE"))}
+    return {}
 
 
 def _is_distributed(environment: Mapping[str, str]) -> bool:
@@ -134,6 +158,16 @@ def barrier(name: str) -> None:
     """Waits until every process of the job is here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def shared_fate() -> SharedFate | None:
+    """Barriers for Orbax that do not wait for a process that failed; None in a job of one process.
+
+    All processes must call this equally often: each call gives other barriers.
+    """
+    if jax.process_count() == 1:
+        return None
+    return SharedFate(jax_distributed.global_state.client, str(next(_barriers)), jax.process_count())
 
 
 def preempted_at(step: int) -> bool:
