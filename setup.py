@@ -29,6 +29,7 @@ BASE = [
     "ml_dtypes>=0.4",
     "safetensors>=0.4",
     "numpy>=1.26",
+    "psutil>=5.9",
     "pyyaml>=6",
     "rich>=13",
     "scipy>=1.11",

@@ -1,6 +1,7 @@
 """JAX's key-value service, in this process."""
 
 import threading
+import time
 
 import jax
 
@@ -28,6 +29,16 @@ class Service:
         with self._lock:
             self._check()
             return [(name, value) for name, value in self.values.items() if name.startswith(key)]
+
+    def blocking_key_value_get(self, key, timeout_in_ms):
+        deadline = time.monotonic() + min(timeout_in_ms / 1000, 0.01)
+        while time.monotonic() < deadline:
+            with self._lock:
+                self._check()
+                if key in self.values:
+                    return self.values[key]
+            time.sleep(0.001)
+        raise jax.errors.JaxRuntimeError(f"DEADLINE_EXCEEDED: GetKeyValue() timed out with key: {key}")
 
     def key_value_increment(self, key, increment):
         with self._lock:

@@ -66,7 +66,7 @@ def test_a_save_succeeds_on_all_or_fails_on_all_and_the_next_one_is_not_disturbe
 
 def test_a_process_that_does_not_come_is_given_up_in_the_end():
     barrier = SharedFate(Service(), "x", 2)
-    with pytest.raises(TimeoutError, match="only 1 of 2 processes came to .*/a$"):
+    with pytest.raises(TimeoutError, match=r"only 1 of 2 processes came to .*/a$"):
         barrier(key="a", timeout_ms=30)
 
 

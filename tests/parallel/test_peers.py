@@ -1,4 +1,4 @@
-"""A failure of one process is everybody's, with its words and its exit status; silence is told before JAX acts on it."""
+"""A failure of one process is everybody's, with its words and exit status; silence is told before JAX acts on it."""
 
 import sys
 import threading
@@ -10,6 +10,8 @@ from vit_jax.parallel import peers
 from vit_jax.parallel.peers import Failure, Peers, end_job, is_loss, join_job
 
 from .service import Service
+
+look = peers._look
 
 
 class Time:
@@ -32,10 +34,11 @@ def job(time):
 
 def test_the_first_failure_is_that_of_all(job):
     _, (a, b, c) = job
-    assert c.read() == (None, "")
+    assert c.known() is None
+    assert c.late() == ""
     assert b.fail(2, "no such file\n'x'") == Failure(1, 2, "no such file\n'x'")
     assert a.fail(134, "process 1 is gone") == Failure(1, 2, "no such file\n'x'")
-    assert [each.read()[0] for each in (a, b, c)] == [Failure(1, 2, "no such file\n'x'")] * 3
+    assert [each.known() for each in (a, b, c)] == [Failure(1, 2, "no such file\n'x'")] * 3
 
 
 def test_without_the_service_a_process_ends_with_its_own_failure(job):
@@ -55,12 +58,12 @@ def test_silent_processes_are_named_to_all_and_forgotten_when_they_are_back(job,
         b.beat()
         a.beat()
         time.now += 10
-    assert [each.read()[1][:36] for each in everyone] == ["process 2 of this job did not answer"] * 3
-    assert "for 15 s" in a.read()[1]
-    assert "ends the job after 30 s" in a.read()[1]
+    assert [each.late()[:36] for each in everyone] == ["process 2 of this job did not answer"] * 3
+    assert "for 15 s" in a.late()
+    assert "ends the job after 30 s" in a.late()
     c.beat()
     a.beat()
-    assert b.read()[1] == ""
+    assert b.late() == ""
 
 
 def test_several_silent_processes_are_one_line(job, time):
@@ -69,7 +72,7 @@ def test_several_silent_processes_are_one_line(job, time):
         each.beat()
     time.now += 20
     a.beat()
-    assert a.read()[1].startswith("processes 1, 2 of this job did not answer")
+    assert a.late().startswith("processes 1, 2 of this job did not answer")
 
 
 def test_a_process_that_ends_in_good_order_is_not_missed(job, time):
@@ -81,7 +84,7 @@ def test_a_process_that_ends_in_good_order_is_not_missed(job, time):
         time.now += 10
         c.beat()
         a.beat()
-    assert a.read()[1] == ""
+    assert a.late() == ""
 
 
 def test_process_0_stays_until_the_others_know(job):
@@ -106,6 +109,7 @@ def left(monkeypatch):
         raise SystemExit(status)
 
     monkeypatch.setattr(peers, "_leave", leave)
+    monkeypatch.setattr(peers, "_look", lambda job, stop: None)  # the tests look themselves
     monkeypatch.setattr(peers, "_job", None)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     return statuses
@@ -121,10 +125,30 @@ def test_a_process_ends_when_another_fails_and_says_why(left, capsys):
     join_job(service, 1, 2, heartbeat=0.015).set()
     Peers(service, 0, 2, 30).fail(3, "step 5 diverged")
     with pytest.raises(SystemExit):
-        peers._look(peers._job, threading.Event())
+        look(peers._job, threading.Event())
     assert left == [3]
     assert capsys.readouterr().err == "vit_jax: process 0 of this job failed: step 5 diverged\n"
     assert any(key.endswith("ended/1") for key in service.values)
+
+
+def test_a_process_ends_when_the_service_is_gone_and_says_so(left, capsys):
+    service = Service()
+    join_job(service, 1, 2, heartbeat=0.015).set()
+    service.gone = True
+    with pytest.raises(SystemExit):
+        look(peers._job, threading.Event())
+    assert left == [134]
+    assert "process 0 of this job, or the way to it, is gone" in capsys.readouterr().err
+
+
+def test_a_process_that_ends_itself_says_nothing_about_the_service(left, capsys):
+    service, stop = Service(), threading.Event()
+    join_job(service, 1, 2, heartbeat=0.015).set()
+    service.gone = True
+    stop.set()
+    look(peers._job, stop)
+    assert not left
+    assert not capsys.readouterr().err
 
 
 def uncaught(error):
@@ -138,11 +162,11 @@ def test_a_bug_of_one_process_ends_the_job_with_its_traceback(left, capsys):
     uncaught(KeyError("oops"))
     assert left == [1]
     assert "KeyError: 'oops'" in capsys.readouterr().err
-    assert Peers(service, 0, 2, 30).read()[0] == Failure(1, 1, "KeyError: 'oops'")
+    assert Peers(service, 0, 2, 30).known() == Failure(1, 1, "KeyError: 'oops'")
 
 
 LOST = jax.errors.JaxRuntimeError(
-    "UNKNOWN: Gloo all-reduce failed: [gloo/transport/tcp/pair.cc:538] Read error [127.0.0.1]:1: Connection reset by peer"
+    "UNKNOWN: Gloo all-reduce failed: [gloo/transport/tcp/pair.cc:538] Read error: Connection reset by peer"
 )
 
 

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import shutil
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import jax
@@ -26,6 +25,7 @@ _NOTICES = (
     "Handler Commit operations or the Commit callback",
     "Save Finalize thread",
     "one or more items may not be finalized",
+    "Reached preemption sync point",
 )
 
 
@@ -183,7 +183,7 @@ class TrainingCheckpoints:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             self.close()
         elif parallel.process_count() == 1 or not getattr(error, "alone", True):

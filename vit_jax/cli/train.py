@@ -1,9 +1,7 @@
 """`vit_jax train`."""
 
 import json
-import os
 import sys
-import time
 from collections.abc import Sequence
 
 from vit_jax.cli import arguments
@@ -28,6 +26,8 @@ def main(argv: Sequence[str]) -> int:
     arguments.add_distributed(parser)
     flags, overrides = arguments.parse(parser, argv)
 
+    import psutil
+
     from vit_jax import data, parallel
     from vit_jax.config_files import load_settings
     from vit_jax.settings import to_dict
@@ -51,19 +51,8 @@ def main(argv: Sequence[str]) -> int:
         flags.workdir,
         distributed=distributed,
         accept_config_change=flags.accept_config_change,
-        began=_process_began(),
+        began=psutil.Process().create_time(),  # the imports count as part of the run
     )
     if parallel.is_main():
         print(f"done after {result.step} steps; weights in {result.exported[0]}")
     return 0
-
-
-def _process_began() -> float:
-    """When this process was started, in seconds since 1970: the imports count as part of the run."""
-    try:
-        with open("/proc/self/stat") as stat, open("/proc/uptime") as uptime:
-            ticks = int(stat.read().rpartition(")")[2].split()[19])  # since the machine was started, see proc(5)
-            age = float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
-    except OSError:
-        age = 0.0
-    return time.time() - age

@@ -33,8 +33,8 @@ def start(
 
     Recognised: JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID (what `launch/local.py` sets), SLURM
     with more than one task, and TPU slices of more than one host. VIT_JAX_DISTRIBUTED says what `auto` means, where no
-    variable shows it (what `launch/tpu.py` sets). Call it before anything touches a device. In a job of several an error
-    that nobody catches ends all processes from then on, see `peers`.
+    variable shows it (what `launch/tpu.py` sets). Call it before anything touches a device. From then on an error that
+    nobody catches ends all processes of the job, see `peers`.
 
     Args:
       mode: `auto`, `on` (initialize in any case) or `off`.
@@ -61,7 +61,7 @@ def start(
         return False
     jax.distributed.initialize(**_address(environment), heartbeat_timeout_seconds=heartbeat_seconds)
     state = jax_distributed.global_state
-    if state.num_processes > 1:
+    if state.client is not None and state.num_processes > 1:
         stop = join_job(state.client, state.process_id, state.num_processes, heartbeat_seconds)
         atexit.register(stop.set)
     return True
@@ -165,9 +165,10 @@ def shared_fate() -> SharedFate | None:
 
     All processes must call this equally often: each call gives other barriers.
     """
-    if jax.process_count() == 1:
+    client = jax_distributed.global_state.client
+    if client is None or jax.process_count() == 1:
         return None
-    return SharedFate(jax_distributed.global_state.client, str(next(_barriers)), jax.process_count())
+    return SharedFate(client, str(next(_barriers)), jax.process_count())
 
 
 def preempted_at(step: int) -> bool:

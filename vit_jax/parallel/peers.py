@@ -1,13 +1,14 @@
 """When one process of a job fails, all end, at once and with its exit status, and each says what happened.
 
-Processes leave notes with JAX's coordination service, which runs in process 0. A thread of each looks for them every
-two seconds or so. What is noticed by JAX alone is slower and says less: a process that is gone is missed after
-`heartbeat` seconds; then JAX ends all others.
+Processes leave notes with JAX's coordination service, which runs in process 0; a thread of each waits for them. A
+process that is killed leaves none. On CPU and GPU the next collective of the others fails; else JAX misses its
+heartbeat after a while and ends them, with many words. That is announced in one line beforehand.
 """
 
 import dataclasses
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -19,16 +20,18 @@ import jax
 
 from vit_jax.errors import EXIT_ABORTED
 
-_FAILED, _LATE = "vit_jax/job/failed", "vit_jax/job/late"
-_NOTES, _BEATS, _ENDED = "vit_jax/job/", "vit_jax/beats/", "vit_jax/ended/"
+_FAILED, _LATE, _BEATS, _ENDED = "vit_jax/failed", "vit_jax/late/", "vit_jax/beats/", "vit_jax/ended/"
 _REST = "at rest"
-ROUNDS = 15  # looks at the notes in the time after which a silent process is given up
-LEAVE_SECONDS = 10.0  # that process 0, and with it the notes, stays for the others to read why
+BEATS = 15  # in the time after which a silent process is given up
+LEAVE_SECONDS = 5.0  # that process 0, and with it the notes, stays for the others to read why
 
 # What a collective or the service says when a process is gone, on CPU (Gloo), GPU (NCCL) and TPU.
-_LOST = ("gloo", "nccl", "connection reset", "connection closed", "broken pipe", "socket closed", "unavailable:")
-_LOST += ("deadline_exceeded", "coordination", "barrier", "heartbeat", "aborted:", "cancelled:")
-AGAIN = "start the job again: a training run goes on from its last checkpoint"
+_LOST = re.compile(
+    "gloo|nccl|connection reset|connection closed|broken pipe|socket closed|unavailable:|deadline_exceeded|"
+    "coordination|barrier|heartbeat|aborted:|cancelled:",
+    re.IGNORECASE,
+)
+AGAIN = "Start the job again: a training run goes on from its last checkpoint"
 
 
 class Notes(Protocol):
@@ -37,6 +40,8 @@ class Notes(Protocol):
     def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None: ...  # noqa: D102
 
     def key_value_dir_get(self, key: str) -> list[tuple[str, str]]: ...  # noqa: D102
+
+    def blocking_key_value_get(self, key: str, timeout_in_ms: int) -> str: ...  # noqa: D102
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,18 +82,33 @@ class Peers:
         own = Failure(self.process, status, message)
         try:
             self._notes.key_value_set(_FAILED, json.dumps(dataclasses.astuple(own)))
-            return own
         except jax.errors.JaxRuntimeError:  # there is one already, or the service is gone
-            try:
-                return self.read()[0] or own
-            except jax.errors.JaxRuntimeError:
-                return own
+            return self.known() or own
+        return own
 
-    def read(self) -> tuple[Failure | None, str]:
-        """The first failure of the job, and a line about processes that do not answer; None and "" if all is well."""
-        notes = dict(self._notes.key_value_dir_get(_NOTES))
-        failed = notes.get(_FAILED)
-        return Failure(*json.loads(failed)) if failed else None, notes.get(_LATE, "").strip()
+    def wait(self, seconds: float) -> Failure | None:
+        """The first failure of the job, None if there is none within some seconds.
+
+        Raises:
+          JaxRuntimeError: the service is gone.
+        """
+        try:
+            return Failure(*json.loads(self._notes.blocking_key_value_get(_FAILED, int(1000 * seconds))))
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" in str(error):
+                return None
+            raise
+
+    def known(self) -> Failure | None:
+        """The first failure of the job as far as one can tell, without waiting."""
+        try:
+            return self.wait(0.1)
+        except jax.errors.JaxRuntimeError:
+            return None
+
+    def late(self) -> str:
+        """A line about processes that do not answer; empty if all do."""
+        return dict(self._notes.key_value_dir_get(_LATE)).get(f"{_LATE}line", "").strip()
 
     def beat(self) -> None:
         """Says that this process is alive; process 0 also listens, and notes who is late."""
@@ -96,7 +116,7 @@ class Peers:
         self._notes.key_value_set(f"{_BEATS}{self.process}", str(self._beats), allow_overwrite=True)
         if self.process == 0 and (silent := self._silent()) != self._late:
             self._late = silent
-            self._notes.key_value_set(_LATE, self._describe(silent) if silent else " ", allow_overwrite=True)
+            self._notes.key_value_set(f"{_LATE}line", self._describe(silent) if silent else " ", allow_overwrite=True)
 
     def _silent(self) -> list[int]:
         now = self._now()
@@ -110,8 +130,8 @@ class Peers:
     def _describe(self, silent: list[int]) -> str:
         named = f"process{'es' if len(silent) > 1 else ''} {', '.join(map(str, silent))}"
         return (
-            f"{named} of this job did not answer for {self.heartbeat / 2:.0f} s: killed, out of memory or hung. JAX ends "
-            f"the job after {self.heartbeat:.0f} s of silence; then {AGAIN}"
+            f"{named} of this job did not answer for {self.heartbeat / 2:.0f} s: killed, out of memory or hung. "
+            f"JAX ends the job after {self.heartbeat:.0f} s of silence. {AGAIN}"
         )
 
     def rest(self) -> None:
@@ -170,24 +190,26 @@ def _look(job: Peers, stop: threading.Event) -> None:
     """Until stopped: beats, and ends this process when another has failed."""
     said = ""
     try:
-        while not stop.wait(job.heartbeat / ROUNDS):
+        while not stop.is_set():
             job.beat()
-            failure, late = job.read()
+            if (late := job.late()) != said and (said := late):
+                _say(late)
+            failure = job.wait(job.heartbeat / BEATS)
             if failure and failure.process != job.process:
                 _say(f"process {failure.process} of this job failed: {failure.message}")
                 end_job(failure.status, failure.message)
-            if late != said and (said := late):
-                _say(late)
         job.rest()
     except jax.errors.JaxRuntimeError:
-        pass  # the service is gone: JAX ends this process
+        if not stop.is_set():
+            _say(f"process 0 of this job, or the way to it, is gone; its own output says why. {AGAIN}")
+            _leave(EXIT_ABORTED)
 
 
 def _end_by_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """`sys.excepthook` of a process of several: a normal exit would wait minutes for processes that wait for us."""
     text = " ".join(f"{kind.__name__}: {error}".split())
     if is_loss(error):
-        known = _known_failure()
+        known = _job.known() if _job else None
         if known:
             _say(f"process {known.process} of this job failed: {known.message}")
         else:
@@ -199,15 +221,7 @@ def _end_by_error(kind: type[BaseException], error: BaseException, trace: Traceb
 
 def is_loss(error: Any) -> bool:
     """Whether an error of JAX says that another process is gone, and not that something is wrong here."""
-    text = str(error).lower()
-    return isinstance(error, jax.errors.JaxRuntimeError) and any(word in text for word in _LOST)
-
-
-def _known_failure() -> Failure | None:
-    try:
-        return _job.read()[0] if _job else None
-    except jax.errors.JaxRuntimeError:
-        return None
+    return isinstance(error, jax.errors.JaxRuntimeError) and bool(_LOST.search(str(error)))
 
 
 def _say(line: str) -> None:

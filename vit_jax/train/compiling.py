@@ -24,12 +24,12 @@ class Compilations:
         self._goodput, self._thread = goodput, threading.get_ident()
         self.found = 0
 
-    def took(self, event: str, seconds: float, **_: object) -> None:
+    def took(self, event: str, duration_secs: float, **_: str | int) -> None:
         """Listener of durations."""
         if event == _COMPILED and threading.get_ident() == self._thread:
-            self._goodput.compiled(seconds)
+            self._goodput.compiled(duration_secs)
 
-    def happened(self, event: str, **_: object) -> None:
+    def happened(self, event: str, **_: str | int) -> None:
         """Listener of events."""
         self.found += event == _FOUND
 

@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from vit_jax import parallel
@@ -48,7 +47,7 @@ class HangWatch:
             threading.Thread(target=self._watch, name="hang watch", daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
 
     def _watch(self) -> None:

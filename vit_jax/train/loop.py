@@ -266,7 +266,7 @@ def _stop(run: Run, step: int, state: State) -> None:
     if saved == step:
         raise Stopped(f"stopped after step {step} of {total}, saved: the same command resumes")
     newest = "the beginning" if saved is None else f"step {saved}"
-    raise Stopped(f"stopped after step {step} of {total}, which could not be saved: the same command resumes at {newest}")
+    raise Stopped(f"stopped after step {step} of {total}, not saved: the same command resumes from {newest}")
 
 
 def _next_batch(run: Run, batches: Iterator[dict[str, jax.Array]], state: State, step: int) -> dict[str, jax.Array]:

@@ -27,7 +27,7 @@ class Tolerance:
 
     @contextlib.contextmanager
     def writing(self, what: str) -> Iterator[None]:
-        """Turns an error of the file system into ours; where the run goes on, it is said once, and again after a success.
+        """Takes errors of the file system; where the run goes on, they are said once, and again after a success.
 
         Args:
           what: is written within.
