@@ -2,11 +2,12 @@
 
 Usage: miniature.py <family> <data_dir> <folder> <seeds>
 
-For each seed: pre-training, fine-tuning at twice the resolution, few-shot tests of the pre-trained and of a fresh
-backbone; and, of models with tokens, masked patch prediction without labels, then fine-tuning with five labels a class,
-beside training from scratch with the same labels.
+For each seed: pre-training, fine-tuning at a higher resolution, few-shot tests of the pre-trained and of a fresh
+backbone; and, of models with tokens, masked patch prediction without labels, then fine-tuning with a few labels a
+class, beside training from scratch with the same labels.
 """
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -16,10 +17,35 @@ from vit_jax.settings import build
 from vit_jax.train import Reporter, RunSettings, train
 
 TRUNK = {"trunk_units": (1,), "trunk_width": 1}
-FAMILIES: dict[str, tuple[dict[str, Any], int]] = {  # (model, side of the images in pixels)
-    "vit": ({"variant": "nano/2", "depth": 3}, 8),
-    "hybrid": ({"variant": "R26+nano/16", "depth": 2, **TRUNK}, 16),
-    "resnet": ({"variant": "R26x1", **TRUNK}, 16),
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """What differs between the families, chosen so that each learns in seconds.
+
+    Attributes:
+      model: its settings.
+      side: of the images in pixels.
+      larger: of the images that are fine-tuned on.
+      epochs: of pre-training.
+      rate: of fine-tuning.
+      target: of masked patch prediction; empty for models without tokens.
+      labels: a class, that are left after it.
+    """
+
+    model: dict[str, Any]
+    side: int
+    larger: int
+    epochs: int
+    rate: float
+    target: str = ""
+    labels: int = 0
+
+
+FAMILIES = {
+    "vit": Family({"variant": "nano/2", "depth": 3}, 8, 16, 20, 0.03, "mean_colour", 5),
+    "hybrid": Family({"variant": "R26+nano/16", "depth": 2, **TRUNK}, 16, 24, 10, 0.06, "small_colours", 2),
+    "resnet": Family({"variant": "R26x1", **TRUNK}, 16, 24, 10, 0.06),
 }
 AUGMENT = "decode|resize|random_affine(degrees=12, shift=0.08, scale=0.12)"
 
@@ -35,19 +61,19 @@ class Study:
     """
 
     def __init__(self, family: str, data_dir: str, folder: Path, seed: int):
-        self.model, self.side = FAMILIES[family]
+        self.family = FAMILIES[family]
         self._data_dir, self._folder, self._seed = data_dir, folder, seed
 
     def run(self, name: str, **groups: dict[str, Any]) -> dict[str, dict[str, float]]:
         """Trains; keyword arguments are groups of the config. The results of all evaluators."""
         config: dict[str, Any] = {
             "seed": self._seed,
-            "model": {**self.model, "remat": "none"},
+            "model": {**self.family.model, "remat": "none"},
             "data": {
                 "task": "digits",
                 "data_dir": self._data_dir,
                 "channels": 1,
-                "image_size": (self.side,),
+                "image_size": (self.family.side,),
                 "train_preprocess": AUGMENT,
                 "eval_preprocess": "decode|resize",
             },
@@ -67,17 +93,17 @@ class Study:
         return self._folder / f"{name}_{self._seed}"
 
     def pretrain_and_transfer(self) -> dict[str, float]:
-        """Accuracies before and after fine-tuning at twice the resolution, and few-shot accuracies."""
+        """Accuracies before and after fine-tuning at a higher resolution, and few-shot accuracies."""
         shots = {"shots": {"kind": "fewshot", "shots": (5,), "every": "100%"}}
-        before = self.run("pretrained", train={"duration": "20 epochs"}, evaluators=shots)
+        before = self.run("pretrained", train={"duration": f"{self.family.epochs} epochs"}, evaluators=shots)
         fresh = self.run("fresh", train={"duration": "1 step"}, schedule={"learning_rate": 0.0}, evaluators=shots)
         after = self.run(
             "finetuned",
             init={"checkpoint": str(self.folder("pretrained"))},
-            data={"image_size": (2 * self.side,)},
-            train={"duration": "100 steps"},
+            data={"image_size": (self.family.larger,)},
+            train={"duration": "300 steps"},
             optimizer={"name": "sgd", "weight_decay": 0.0},
-            schedule={"learning_rate": 0.03},
+            schedule={"learning_rate": self.family.rate},
         )
         return {
             "pretrained": before["eval"]["accuracy"],
@@ -87,15 +113,15 @@ class Study:
         }
 
     def masked_then_few_labels(self) -> dict[str, float]:
-        """Accuracies with five labels a class, after masked patch prediction and from scratch."""
-        masked = {"pool": "none", "class_token": False, "mask_token": True}
-        self.run(
-            "masked", model={**self.model, **masked}, train={"objective": "masked_patches", "duration": "60 epochs"}
-        )
+        """Accuracies with few labels a class, after masked patch prediction and from scratch."""
+        family = self.family
+        masked = {**family.model, "pool": "none", "class_token": False, "mask_token": True}
+        objective = {"objective": "masked_patches", "duration": "60 epochs"}
+        self.run("masked", model=masked, train=objective, masked={"target": family.target})
         few: dict[str, dict[str, Any]] = {
-            "model": {**self.model, "pool": "gap"},
-            "data": {"subset": "5 per class"},
-            "train": {"batch_size": 50, "duration": "150 steps"},
+            "model": {**family.model, "pool": "gap"},
+            "data": {"subset": f"{family.labels} per class"},
+            "train": {"batch_size": 10 * family.labels, "duration": "150 steps"},
         }
         start = {"checkpoint": str(self.folder("masked"))}
         return {
@@ -110,7 +136,7 @@ def main() -> None:
     for seed in range(int(seeds)):
         study = Study(family, data_dir, Path(folder), seed)
         found = study.pretrain_and_transfer()
-        if family != "resnet":
+        if study.family.target:
             found |= study.masked_then_few_labels()
         print(json.dumps(found), flush=True)
 

@@ -1,4 +1,4 @@
-"""A run goes on with another number of processes and on another mesh: the same data, the same losses but for rounding."""
+"""A run goes on with other processes and on another mesh: the same data, the same losses but for rounding."""
 
 import numpy as np
 import pytest

@@ -30,7 +30,8 @@ for its 19 tasks; the means of their groups and over all are printed. A run that
 def main(argv: Sequence[str]) -> int:
     """Runs the verb."""
     parser = arguments.parser("finetune-grid", DESCRIPTION, arguments.CONFIG_HELP + "\n" + arguments.EXIT_HELP)
-    parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="{task} in it stands for each task")
+    explained = "the runs' config; {task} in it stands for each task"
+    parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help=explained)
     parser.add_argument("--workdir", required=True, help="folder of all runs")
     parser.add_argument("--tasks", metavar="LIST", help="tasks of the catalog, joined by commas, or vtab")
     parser.add_argument("--learning_rates", metavar="LIST", help="to choose from (default: the task's)")
@@ -50,17 +51,16 @@ def main(argv: Sequence[str]) -> int:
     if flags.tasks and "{task}" not in flags.config:
         parser.error("--tasks: write {task} in --config where its name goes")
 
-    from vit_jax import data, parallel
+    from vit_jax import parallel
+    from vit_jax.cli.embedded import prepare_embedded
     from vit_jax.scaling import finetune_grid
     from vit_jax.train import preflight
 
     tasks = _tasks(flags, overrides)
     candidates = {name: _candidates(flags, settings) for name, (settings, _) in tasks.items()}
     distributed = arguments.join(flags, flags.workdir)
-    with parallel.together():
-        for settings, _ in tasks.values():
-            if parallel.is_main():
-                data.prepare_embedded(settings.data.name, settings.data.data_dir)
+    for settings, _ in tasks.values():
+        prepare_embedded(settings)
     with parallel.together():
         for settings, _ in tasks.values():
             preflight(settings)

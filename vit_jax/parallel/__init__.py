@@ -14,6 +14,7 @@ from vit_jax.parallel.distributed import (
     together,
 )
 from vit_jax.parallel.feed import feed, host_rows, to_mesh
+from vit_jax.parallel.memory import available_bytes, device_bytes, program_bytes
 from vit_jax.parallel.mesh import batch_parallelism, check_batch, describe_mesh, make_mesh
 from vit_jax.parallel.peers import end_job
 from vit_jax.parallel.settings import MeshSettings
@@ -29,6 +30,7 @@ from vit_jax.parallel.sharding import (
 
 __all__ = [
     "MeshSettings",
+    "available_bytes",
     "barrier",
     "batch_parallelism",
     "batch_sharding",
@@ -36,6 +38,7 @@ __all__ = [
     "check_batch",
     "constrain_on",
     "describe_mesh",
+    "device_bytes",
     "end_job",
     "feed",
     "from_main",
@@ -48,6 +51,7 @@ __all__ = [
     "preempted_at",
     "process_count",
     "process_index",
+    "program_bytes",
     "replicated",
     "shared_fate",
     "start",

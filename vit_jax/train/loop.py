@@ -189,7 +189,7 @@ def _train(run: Run, state: State) -> Result:
         run.reporter.start(run.first, total)
         _evaluate_what_was_missed(run, state)
         state = _steps(run, state)
-        result = Result(total, {test.name: test.last for test in run.evaluate}, _export(run, state))
+        result = Result(total, {test.name: test.last for test in run.evaluate}, export(run.plan, state, run.workdir))
         run.save.finish()
         _settle(run, total)
         return result
@@ -312,13 +312,17 @@ def _batches(plan: Plan, first: int) -> Iterator[dict[str, jax.Array]]:
     return parallel.feed(plan.mesh, size, rows, local)
 
 
-def _export(run: Run, state: State) -> list[Path]:
-    """Writes the final weights for use elsewhere."""
+def export(plan: Plan, state: State, workdir: Path) -> list[Path]:
+    """Writes the final weights for use elsewhere.
+
+    Raises:
+      Unsaved: there is no room, for example.
+    """
     params = parallel.to_host(state.get("ema", state["params"]))
     if not parallel.is_main():
         return []
     try:
-        return export_npz(params, run.plan.metadata(run.plan.steps.total), run.workdir / EXPORT)
+        return export_npz(params, plan.metadata(plan.steps.total), workdir / EXPORT)
     except OSError as error:
         fix = "the training state is saved; make room and run the same command again"
-        raise Unsaved(f"{run.workdir / EXPORT} could not be written: {reason(error)}; {fix}") from error
+        raise Unsaved(f"{workdir / EXPORT} could not be written: {reason(error)}; {fix}") from error

@@ -33,7 +33,7 @@ class MetricsLog:
       clock: counts finished steps.
       last_good: gives the newest save, for the advice when the run diverges.
       tolerance: of lines that cannot be written.
-      account: knows the share of the time in steps that count.
+      account: knows the share of the time in steps that count; None for a run that has no account of its own.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class MetricsLog:
         clock: Clock,
         last_good: Callable[[], int | None],
         tolerance: Tolerance,
-        account: GoodputLog,
+        account: GoodputLog | None = None,
     ):
         self._every, self._total = every, total
         self._tolerance, self._account = tolerance, account
@@ -69,13 +69,16 @@ class MetricsLog:
         self._clock.tick()
         bad = [f"{name} = {scalars[name]}" for name in _MUST_BE_FINITE if not math.isfinite(scalars[name])]
         if bad or due(step, self._every, self._total):
-            rate = self._clock.images_per_second
-            rates = {"goodput": self._account.shares()["goodput"], **({"images_per_second": rate} if rate else {})}
-            self.write(step, {**scalars, **rates})
+            self.write(step, {**scalars, **self._rates()})
             self._reporter.metrics(step, self._total, scalars, self._clock)
         self._reporter.advance(step, self._clock.images_per_second)
         if bad:
             raise Diverged(f"step {step} diverged: {', '.join(bad)}. {self._advice()}")
+
+    def _rates(self) -> dict[str, float]:
+        goodput = {"goodput": self._account.shares()["goodput"]} if self._account else {}
+        rate = self._clock.images_per_second
+        return {**goodput, **({"images_per_second": rate} if rate else {})}
 
     def _advice(self) -> str:
         good = self._last_good()

@@ -78,7 +78,7 @@ class Plan:
             *_unseen(model),
             f"state     {local / 2**20:,.1f} MiB per device{shared}",
             f"data      {settings.data.name} [{settings.data.train_split}], {self.train_data.size:,} images, "
-            f"{model.classes} classes",
+            f"{_outputs(self)}",
             f"run       {self.steps.total:,} steps, {epochs:.1f} epochs, {batch}",
         ]
         if settings.optimizer.weight_decay:
@@ -173,6 +173,13 @@ def make_model(settings: RunSettings, classes: int) -> Model:
         check_patches(settings.masked, model)
         model = dataclasses.replace(model, classes=outputs(settings.masked, model.stride, channels))
     return model
+
+
+def _outputs(plan: Plan) -> str:
+    """What the model answers, for the line about the data."""
+    if plan.settings.train.objective == "supervised":
+        return f"{plan.model.classes:,} classes"
+    return f"{plan.settings.masked.target} of masked patches, labels unused"
 
 
 def _unseen(model: Model) -> list[str]:
