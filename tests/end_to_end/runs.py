@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from vit_jax.launch.local import free_port, joining
 from vit_jax.train import METRICS_FILE, read_metrics
 
 REPOSITORY = Path(__file__).parents[2]
@@ -44,6 +45,13 @@ def start(
         launcher = str(REPOSITORY / "launch" / "local.py")
         options = [f"--processes={processes}", f"--devices={devices}", f"--max_restarts={max_restarts}"]
         command = [sys.executable, launcher, *options, "--", *arguments]
+    return start_command(command, devices=devices, variables=variables)
+
+
+def start_command(
+    command: Sequence[str], *, devices: int = 1, variables: Mapping[str, str] | None = None
+) -> subprocess.Popen:
+    """Starts a command with what every process of these tests needs."""
     environment = {
         **os.environ,
         "XLA_FLAGS": QUICK_COMPILE,
@@ -54,6 +62,15 @@ def start(
     return subprocess.Popen(
         command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
+
+
+def start_unwatched(arguments: Sequence[str], *, processes: int, devices: int) -> list[subprocess.Popen]:
+    """The processes of a job without a launcher: nobody ends the others when one is gone, but they themselves."""
+    port = free_port()
+    return [
+        start(arguments, devices=devices, variables=joining(process, processes, port, devices))
+        for process in range(processes)
+    ]
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:

@@ -8,6 +8,8 @@ from vit_jax.train import METRICS_FILE, read_metrics
 
 from . import runs
 
+pytestmark = pytest.mark.long
+
 TOTAL = 60
 
 
@@ -52,13 +54,11 @@ def _follow(legs, workdir, digits_dir, whole):
         np.testing.assert_allclose(list(found.values()), list(wanted.values()), rtol=1e-4)
 
 
-@pytest.mark.slow
 def test_from_one_process_to_two_and_back(whole, tmp_path, digits_dir):
     legs = [(1, 2, {"fsdp": 2}), (2, 2, {"fsdp": 2, "tensor": 2, "data": 1}), (1, 1, {})]
     _follow(legs, tmp_path / "w", digits_dir, whole)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "legs",
     [
@@ -72,7 +72,6 @@ def test_any_number_goes_on_as_any_other(legs, whole, tmp_path, digits_dir):
     _follow(legs, tmp_path / "w", digits_dir, whole)
 
 
-@pytest.mark.long
 def test_four_processes_see_exactly_the_global_batches_of_one(tmp_path, digits_dir):
     found = {}
     for processes in (1, 4):

@@ -122,7 +122,7 @@ def test_a_process_alone_ends_no_job(left):
 
 def test_a_process_ends_when_another_fails_and_says_why(left, capsys):
     service = Service()
-    join_job(service, 1, 2, heartbeat=0.015).set()
+    join_job(service, 1, 2, heartbeat=0.015)()
     Peers(service, 0, 2, 30).fail(3, "step 5 diverged")
     with pytest.raises(SystemExit):
         look(peers._job, threading.Event())
@@ -133,7 +133,7 @@ def test_a_process_ends_when_another_fails_and_says_why(left, capsys):
 
 def test_a_process_ends_when_the_service_is_gone_and_says_so(left, capsys):
     service = Service()
-    join_job(service, 1, 2, heartbeat=0.015).set()
+    join_job(service, 1, 2, heartbeat=0.015)()
     service.gone = True
     with pytest.raises(SystemExit):
         look(peers._job, threading.Event())
@@ -143,7 +143,7 @@ def test_a_process_ends_when_the_service_is_gone_and_says_so(left, capsys):
 
 def test_a_process_that_ends_itself_says_nothing_about_the_service(left, capsys):
     service, stop = Service(), threading.Event()
-    join_job(service, 1, 2, heartbeat=0.015).set()
+    join_job(service, 1, 2, heartbeat=0.015)()
     service.gone = True
     stop.set()
     look(peers._job, stop)
@@ -158,7 +158,7 @@ def uncaught(error):
 
 def test_a_bug_of_one_process_ends_the_job_with_its_traceback(left, capsys):
     service = Service()
-    join_job(service, 1, 2, heartbeat=1e9).set()
+    join_job(service, 1, 2, heartbeat=1e9)()
     uncaught(KeyError("oops"))
     assert left == [1]
     assert "KeyError: 'oops'" in capsys.readouterr().err
@@ -171,7 +171,7 @@ LOST = jax.errors.JaxRuntimeError(
 
 
 def test_a_lost_peer_is_said_in_one_line_with_a_status_that_is_restarted(left, capsys):
-    join_job(Service(), 1, 2, heartbeat=1e9).set()
+    join_job(Service(), 1, 2, heartbeat=1e9)()
     uncaught(LOST)
     assert left == [134]
     said = capsys.readouterr().err
@@ -182,7 +182,7 @@ def test_a_lost_peer_is_said_in_one_line_with_a_status_that_is_restarted(left, c
 
 def test_a_lost_peer_that_has_said_why_is_quoted(left, capsys):
     service = Service()
-    join_job(service, 1, 2, heartbeat=1e9).set()
+    join_job(service, 1, 2, heartbeat=1e9)()
     Peers(service, 0, 2, 30).fail(4, "the disk is full")
     uncaught(LOST)
     assert left == [4]

@@ -62,8 +62,7 @@ def start(
     jax.distributed.initialize(**_address(environment), heartbeat_timeout_seconds=heartbeat_seconds)
     state = jax_distributed.global_state
     if state.client is not None and state.num_processes > 1:
-        stop = join_job(state.client, state.process_id, state.num_processes, heartbeat_seconds)
-        atexit.register(stop.set)
+        atexit.register(join_job(state.client, state.process_id, state.num_processes, heartbeat_seconds))
     return True
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -152,18 +153,25 @@ class Peers:
 _job: Peers | None = None
 
 
-def join_job(notes: Notes, process: int, processes: int, heartbeat: float) -> threading.Event:
+def join_job(notes: Notes, process: int, processes: int, heartbeat: float) -> Callable[[], None]:
     """Starts looking at the notes of the others, and makes an uncaught error of this process end the job.
 
     Returns:
-      Ends the looking when set; that must be before JAX disconnects.
+      Ends the looking. Call it before JAX disconnects, and before Python ends: a thread that then waits in JAX's client
+      aborts the process.
     """
     global _job
     _job = Peers(notes, process, processes, heartbeat)
     stop = threading.Event()
-    threading.Thread(target=_look, args=(_job, stop), name="peers", daemon=True).start()
+    thread = threading.Thread(target=_look, args=(_job, stop), name="peers", daemon=True)
+    thread.start()
     sys.excepthook = _end_by_error
-    return stop
+
+    def leave() -> None:
+        stop.set()
+        thread.join()
+
+    return leave
 
 
 def end_job(status: int, message: str) -> None:

@@ -8,7 +8,7 @@ import jax
 
 from vit_jax import parallel
 from vit_jax.checkpoint import CHECKPOINTS, EXPORT, TrainingCheckpoints, export_npz
-from vit_jax.errors import Alone, Stopped, Unsaved, UserError, reason
+from vit_jax.errors import Alone, Stopped, Unsaved, UserError
 from vit_jax.train.compiling import Compilations, compilations, compile_step
 from vit_jax.train.goodput import CHECKPOINT, GOODPUT_FILE, INPUT, OTHER, START, Goodput, GoodputLog, StepWatch
 from vit_jax.train.hang import HangWatch
@@ -189,8 +189,8 @@ def _train(run: Run, state: State) -> Result:
         run.reporter.start(run.first, total)
         _evaluate_what_was_missed(run, state)
         state = _steps(run, state)
-        result = Result(total, {test.name: test.last for test in run.evaluate}, export(run.plan, state, run.workdir))
         run.save.finish()
+        result = Result(total, {test.name: test.last for test in run.evaluate}, export(run.plan, state, run.workdir))
         _settle(run, total)
         return result
     finally:
@@ -323,6 +323,5 @@ def export(plan: Plan, state: State, workdir: Path) -> list[Path]:
         return []
     try:
         return export_npz(params, plan.metadata(plan.steps.total), workdir / EXPORT)
-    except OSError as error:
-        fix = "the training state is saved; make room and run the same command again"
-        raise Unsaved(f"{workdir / EXPORT} could not be written: {reason(error)}; {fix}") from error
+    except UserError as error:
+        raise Unsaved(f"{error}; make room and run the same command: it goes on from the newest checkpoint") from error

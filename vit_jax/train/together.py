@@ -172,9 +172,9 @@ class _Run:
         self.clock.pause()
 
     def finish(self, state: State) -> None:
-        """Writes the final weights; all that was saved is complete then."""
-        export(self.plan, state, self._folder)
+        """Writes the final weights, when all that was saved is complete."""
         self.save.finish()
+        export(self.plan, state, self._folder)
 
     def close(self) -> None:
         """Gives back files and threads."""
