@@ -27,6 +27,7 @@ BASE = [
     "einops>=0.8",
     "flatbuffers>=24",  # jax.export writes with it and does not declare it
     "ml_dtypes>=0.4",
+    "packaging>=23",
     "safetensors>=0.4",
     "numpy>=1.26",
     "psutil>=5.9",

@@ -22,6 +22,7 @@ VERBS = {
     "prepare": "put a data set on the disk (the only command that may download)",
     "data": "what a config's pipeline yields: classes, pictures, speed, memory",
     "launch": "run a verb on many processes: this machine, SLURM, TPU slices, GKE",
+    "doctor": "what a job stands on: versions, devices, network, storage, input; says what to fix",
     "demo": "the whole way on the embedded digits, in about two minutes",
 }
 

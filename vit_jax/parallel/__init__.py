@@ -4,6 +4,7 @@ from vit_jax.parallel.compiled import keep_compiled
 from vit_jax.parallel.distributed import (
     barrier,
     from_main,
+    gather_text,
     is_main,
     preempted_at,
     process_count,
@@ -42,6 +43,7 @@ __all__ = [
     "end_job",
     "feed",
     "from_main",
+    "gather_text",
     "host_rows",
     "is_main",
     "keep_compiled",

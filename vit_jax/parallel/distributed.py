@@ -21,7 +21,6 @@ HEARTBEAT_SECONDS = 30
 
 _barriers = itertools.count()
 
-_LONGEST = 1000  # bytes of an error message that travel
 _LARGE = 2**28  # bytes above which a parameter is gathered in parts
 _OURS = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
@@ -134,16 +133,24 @@ def together() -> Iterator[None]:
     except UserError as found:
         error = found
     if jax.process_count() > 1:
-        text = np.zeros((jax.process_count(), _LONGEST), np.uint8)
-        own = str(error or "").encode()[:_LONGEST]
-        text[jax.process_index(), : len(own)] = np.frombuffer(own, np.uint8)
-        texts = multihost_utils.process_allgather(text[jax.process_index()])
-        said = [bytes(row).rstrip(b"\0").decode(errors="replace") for row in np.asarray(texts)]
+        said = gather_text(str(error or ""))
         first = next((i for i, message in enumerate(said) if message), None)
         if error is None and first is not None:
             error = UserError(f"process {first}: {said[first]}")
     if error is not None:
         raise error
+
+
+def gather_text(text: str) -> list[str]:
+    """The texts of all processes, in their order, on every process."""
+    if jax.process_count() == 1:
+        return [text]
+    own = np.frombuffer(text.encode(), np.uint8)
+    sizes = np.asarray(multihost_utils.process_allgather(np.int32(len(own))))
+    padded = np.zeros(max(1, sizes.max()), np.uint8)
+    padded[: len(own)] = own
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
 
 
 def from_main(value: int) -> int:
