@@ -62,11 +62,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _print(findings: "Sequence[Finding]") -> None:
-    several = any(finding.process for finding in findings)
-    for finding in findings:
-        where = f"[{finding.process}] " if several and finding.process is not None else ""
+    """A line for each check; where all is well on many processes, what the first one found."""
+    wrong = [finding for finding in findings if not finding.ok]
+    shown = [finding for finding in findings if finding.process in (None, 0) or not finding.ok]
+    others = max((finding.process or 0 for finding in findings), default=0)
+    for finding in shown:
+        where = f"process {finding.process}: " if others and finding.process is not None else ""
         print(f"{'ok ' if finding.ok else 'FIX'}  {finding.check:<13}  {where}{finding.found}")
         if not finding.ok:
-            print(f"     {'':<13}  {where}{finding.fix}")
-    wrong = sum(not finding.ok for finding in findings)
-    print("\nall is well" if not wrong else f"\n{wrong} to fix")
+            print(f"     {'':<13}  {finding.fix}")
+    print(f"\n{len(wrong)} to fix" if wrong else f"\nall is well{f' on all {others + 1} processes' if others else ''}")

@@ -7,16 +7,24 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from vit_jax.doctor.findings import Finding
+from vit_jax.errors import UserError
 
 PACKAGE = "vit_jax"
 _SHOWN = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-cpu", "tensorflow")
 
 
 def look_at_versions() -> Finding:
-    """Compares what is installed with the ranges that the package declares."""
+    """Compares what is installed with the ranges that the package declares.
+
+    Raises:
+      UserError: the package itself is not installed.
+    """
     python = platform.python_version()
     versions, wrong = {"python": python}, []
-    supported = metadata.metadata(PACKAGE)["Requires-Python"] or ""
+    try:
+        supported = metadata.metadata(PACKAGE)["Requires-Python"] or ""
+    except metadata.PackageNotFoundError:
+        raise UserError(f"{PACKAGE} is not installed, only imported: pip install . in its folder") from None
     if not SpecifierSet(supported).contains(python):
         wrong.append(f"Python {python} (supported: {supported})")
     for requirement in map(Requirement, metadata.requires(PACKAGE) or ()):
