@@ -48,14 +48,14 @@ class TrainingCheckpoints:
         if keep_every:
             policies.append(EveryNSteps(keep_every, exact_interval=False))
         logging.getLogger("absl").addFilter(_without_orbax_notices)
-        options = ocp.CheckpointManagerOptions(
+        self._options = ocp.CheckpointManagerOptions(
             create=True,
             cleanup_tmp_directories=True,
             preservation_policy=AnyPreservationPolicy(policies),
             enable_async_checkpointing=True,
             async_options=ocp.AsyncOptions(barrier_sync_fn=parallel.shared_fate()),
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._manager = ocp.CheckpointManager(self.directory, options=self._options)
         self._waiter = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
         self._saving: tuple[int, concurrent.futures.Future] | None = None
 
@@ -113,7 +113,12 @@ class TrainingCheckpoints:
         if parallel.is_main():
             for leftover in self.directory.glob(f"{step}.orbax-checkpoint-tmp*"):
                 shutil.rmtree(leftover, ignore_errors=True)
-        self._manager.reload()  # what was going to be deleted after this save is still there
+        if parallel.process_count() > 1:
+            self._manager.reload()  # what was going to be deleted after this save is still there
+        else:  # Orbax may keep the error, and raise it again when something else is saved or restored
+            with contextlib.suppress(Exception):
+                self._manager.close()
+            self._manager = ocp.CheckpointManager(self.directory, options=self._options)
         good = self.latest()
         kept = "there is no earlier one" if good is None else f"step {good} is the newest good one, untouched"
         return Unsaved(f"checkpoint {self.directory / str(step)} could not be written: {reason(error)}; {kept}")
