@@ -202,7 +202,7 @@ def no_room():
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-# Long, for it disturbs others: TensorStore tells Orbax's event loop of each write that failed, also when that is closed.
+# Long, for it disturbs others: TensorStore tells Orbax's closed event loop of each write that failed.
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_save_without_room_says_so_and_leaves_the_earlier_one(checkpoints):
