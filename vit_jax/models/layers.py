@@ -143,17 +143,27 @@ def _layer_norm_backward(_: float, kept: Any, gradient: jax.Array) -> tuple[jax.
 layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 
-class LayerNorm(nnx.LayerNorm):
-    """`nnx.LayerNorm` computed by `layer_norm`."""
+class LayerNorm(nnx.Module):
+    """`layer_norm` with its parameters; `scale` and `bias` have shape (size,).
+
+    Args:
+      size: of the last axis.
+      epsilon: added to the variance.
+      dtype: of the result; parameters are float32.
+    """
+
+    def __init__(self, size: int, epsilon: float, dtype: jnp.dtype):
+        self.epsilon = epsilon
+        self.dtype = dtype
+        self.scale = nnx.Param(jnp.ones((size,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((size,), jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """(..., d) -> (..., d) in the dtype of the module."""
+        """(..., size) -> (..., size) in `dtype`."""
         return layer_norm(x.astype(self.dtype), self.scale[...], self.bias[...], self.epsilon)
 
 
-def make_norm(
-    kind: str, size: int, dtype: jnp.dtype, rngs: nnx.Rngs, epsilon: float = 1e-6
-) -> nnx.LayerNorm | nnx.RMSNorm:
+def make_norm(kind: str, size: int, dtype: jnp.dtype, rngs: nnx.Rngs, epsilon: float = 1e-6) -> LayerNorm | nnx.RMSNorm:
     """The norm over the last axis; statistics in float32 by two passes.
 
     Args:
@@ -163,8 +173,9 @@ def make_norm(
       rngs: unused, norms start at the identity.
       epsilon: added to the variance.
     """
-    make = {"layer": LayerNorm, "rms": nnx.RMSNorm}[kind]
-    return make(size, epsilon=epsilon, dtype=dtype, use_fast_variance=False, rngs=rngs)
+    if kind == "layer":
+        return LayerNorm(size, epsilon, dtype)
+    return nnx.RMSNorm(size, epsilon=epsilon, dtype=dtype, use_fast_variance=False, rngs=rngs)
 
 
 def make_head(width: int, classes: int, bias: float, rngs: nnx.Rngs) -> nnx.Linear:

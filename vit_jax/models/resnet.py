@@ -84,8 +84,8 @@ def _statistics(x: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array]:
     middle = grouped.mean(-1, keepdims=True)
     spread = variance.reshape(grouped.shape) + jnp.square(grouped - middle)
     inverse = jax.lax.rsqrt(spread.mean(-1, keepdims=True) + epsilon)
-    whole = (b, 1, 1, c)
-    return tuple(jnp.broadcast_to(part, grouped.shape).reshape(whole) for part in (middle, inverse))
+    middle, inverse = (jnp.broadcast_to(part, grouped.shape).reshape(b, 1, 1, c) for part in (middle, inverse))
+    return middle, inverse
 
 
 def _group_norm_backward(_: float, kept: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
