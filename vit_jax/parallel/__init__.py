@@ -1,5 +1,7 @@
 """One device -> a pod: mesh, logical-axis rules, feeding, multi-process start-up."""
 
+from vit_jax.parallel.automatic import automatic_mesh
+from vit_jax.parallel.chips import CHIPS, Chip, chip_of
 from vit_jax.parallel.distributed import (
     barrier,
     from_main,
@@ -23,14 +25,20 @@ from vit_jax.parallel.sharding import (
     replicated,
     state_shardings,
 )
+from vit_jax.parallel.topology import Topology, parse_topology, topology_devices
 
 __all__ = [
+    "CHIPS",
+    "Chip",
     "MeshSettings",
+    "Topology",
+    "automatic_mesh",
     "barrier",
     "batch_parallelism",
     "batch_sharding",
     "bytes_per_device",
     "check_batch",
+    "chip_of",
     "constrain_on",
     "describe_mesh",
     "feed",
@@ -40,6 +48,7 @@ __all__ = [
     "make_mesh",
     "on_mesh",
     "parameter_spec",
+    "parse_topology",
     "preempted_at",
     "process_count",
     "process_index",
@@ -49,4 +58,5 @@ __all__ = [
     "to_host",
     "to_mesh",
     "together",
+    "topology_devices",
 ]

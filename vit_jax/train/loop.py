@@ -11,14 +11,11 @@ from vit_jax.checkpoint import CHECKPOINTS, EXPORT, TrainingCheckpoints, export_
 from vit_jax.errors import Alone, Stopped, UserError
 from vit_jax.train.hooks import Evaluate, Hook, SaveCheckpoint
 from vit_jax.train.metrics import MetricsLog
-from vit_jax.train.mixing import mixed
-from vit_jax.train.objectives import Objective, masked_patches, supervised
 from vit_jax.train.preflight import Plan, preflight
 from vit_jax.train.profiling import Profiler, traces
 from vit_jax.train.progress import Clock, Reporter
 from vit_jax.train.settings import RunSettings
 from vit_jax.train.state import State, create_state, state_from
-from vit_jax.train.step import TrainStep, make_train_step
 from vit_jax.train.stopping import StopSignal
 from vit_jax.train.workdir import check_same_run, check_shared, claim
 from vit_jax.train.writers import METRICS_FILE, has_evaluation, make_writers
@@ -186,7 +183,7 @@ def _evaluate_what_was_missed(run: Run, state: State) -> None:
 def _steps(run: Run, state: State) -> State:
     """Steps `first + 1` to the last."""
     total = run.plan.steps.total
-    train_step, batches = _train_step(run.plan), _batches(run.plan, run.first)
+    train_step, batches = run.plan.train_step(), _batches(run.plan, run.first)
     hooks: list[Hook] = [run.save, *run.evaluate]
     for step in range(run.first + 1, total + 1):
         batch = _next_batch(run, batches, state, step)
@@ -218,28 +215,6 @@ def _next_batch(run: Run, batches: Iterator[dict[str, jax.Array]], state: State,
         if step - 1 > run.first:
             run.save.now(step - 1, state)
         raise
-
-
-def _objective(plan: Plan) -> Objective:
-    train = plan.settings.train
-    if train.objective == "masked_patches":
-        return masked_patches(plan.model, plan.settings.masked)
-    return mixed(supervised(plan.model, train.loss, train.label_smoothing), train, plan.model.classes)
-
-
-def _train_step(plan: Plan) -> TrainStep:
-    train = plan.settings.train
-    return make_train_step(
-        _objective(plan),
-        plan.optimizer,
-        plan.schedule,
-        plan.state,
-        plan.mesh,
-        plan.multipliers,
-        seed=plan.settings.seed,
-        micro_batches=train.micro_batches,
-        ema_decay=train.ema_decay,
-    )
 
 
 def _batches(plan: Plan, first: int) -> Iterator[dict[str, jax.Array]]:

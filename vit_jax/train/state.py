@@ -34,9 +34,13 @@ def _around(params: Params, optimizer: optax.GradientTransformation, ema: bool) 
     return {**state, "ema": params} if ema else state
 
 
-def abstract_state(model: Model, optimizer: optax.GradientTransformation, mesh: Mesh, ema: bool) -> State:
-    """The state's shapes, dtypes and shardings, without computing anything."""
-    shapes = jax.eval_shape(lambda key: init_state(model, optimizer, key, ema), jax.random.key(0))
+def state_shapes(model: Model, optimizer: optax.GradientTransformation, ema: bool) -> State:
+    """The state's shapes and dtypes, without computing anything."""
+    return jax.eval_shape(lambda key: init_state(model, optimizer, key, ema), jax.random.key(0))
+
+
+def laid_out(shapes: State, model: Model, mesh: Mesh) -> State:
+    """The same shapes, with their shardings on a mesh."""
     shardings = parallel.state_shardings(shapes, model.shapes, model.logical_axes, mesh)
     return jax.tree.map(
         lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes, shardings
@@ -56,7 +60,7 @@ def state_from(params: Params, optimizer: optax.GradientTransformation, abstract
     Args:
       params: on the host, the same on every process; each device gets its own part only.
       optimizer: of the run.
-      abstract: from `abstract_state`.
+      abstract: from `laid_out`.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     placed = parallel.on_mesh(params, shardings["params"])
