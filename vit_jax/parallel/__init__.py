@@ -1,6 +1,6 @@
 """One device -> a pod: mesh, logical-axis rules, feeding, multi-process start-up."""
 
-from vit_jax.parallel.automatic import automatic_mesh
+from vit_jax.parallel.automatic import LARGEST_FSDP, StateBytes, abstract_mesh, automatic_fsdp, automatic_mesh
 from vit_jax.parallel.chips import CHIPS, Chip, chip_of
 from vit_jax.parallel.distributed import (
     barrier,
@@ -15,7 +15,7 @@ from vit_jax.parallel.distributed import (
 )
 from vit_jax.parallel.feed import feed, host_rows, to_mesh
 from vit_jax.parallel.mesh import batch_parallelism, check_batch, describe_mesh, make_mesh
-from vit_jax.parallel.settings import MeshSettings
+from vit_jax.parallel.settings import AXES, BATCH_AXES, MeshSettings
 from vit_jax.parallel.sharding import (
     batch_sharding,
     bytes_per_device,
@@ -24,14 +24,21 @@ from vit_jax.parallel.sharding import (
     parameter_spec,
     replicated,
     state_shardings,
+    undivided,
 )
 from vit_jax.parallel.topology import Topology, parse_topology, topology_devices
 
 __all__ = [
+    "AXES",
+    "BATCH_AXES",
     "CHIPS",
+    "LARGEST_FSDP",
     "Chip",
     "MeshSettings",
+    "StateBytes",
     "Topology",
+    "abstract_mesh",
+    "automatic_fsdp",
     "automatic_mesh",
     "barrier",
     "batch_parallelism",
@@ -59,4 +66,5 @@ __all__ = [
     "to_mesh",
     "together",
     "topology_devices",
+    "undivided",
 ]

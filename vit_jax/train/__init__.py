@@ -6,7 +6,7 @@ from vit_jax.train.loop import Result, train
 from vit_jax.train.objectives import supervised
 from vit_jax.train.optimizer import make_optimizer
 from vit_jax.train.preflight import Plan, preflight
-from vit_jax.train.program import Program, make_model, make_program
+from vit_jax.train.program import Program, bytes_by_mesh, make_model, make_program
 from vit_jax.train.progress import Reporter
 from vit_jax.train.schedule import make_schedule
 from vit_jax.train.settings import RunSettings
@@ -22,6 +22,7 @@ __all__ = [
     "Reporter",
     "Result",
     "RunSettings",
+    "bytes_by_mesh",
     "create_state",
     "facts_of",
     "known_facts",

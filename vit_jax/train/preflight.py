@@ -58,6 +58,7 @@ class Plan(Program):
             f"{model.image_size[0]}x{model.image_size[1]} px, {settings.model.dtype}",
             *_unseen(model),
             f"state     {local / 2**20:,.1f} MiB per device{shared}",
+            *self.whole(),
             f"data      {settings.data.name} [{settings.data.train_split}], {self.train_data.size:,} images, "
             f"{model.classes} classes",
             f"run       {self.steps.total:,} steps, {epochs:.1f} epochs, {batch}",

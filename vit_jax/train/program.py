@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax import parallel
 from vit_jax.errors import BadSetting
@@ -83,6 +83,11 @@ class Program:
             ema_decay=train.ema_decay,
         )
 
+    def whole(self) -> list[str]:
+        """A line if the mesh was asked to split dimensions that it does not divide."""
+        found = parallel.undivided(self.model.shapes, self.model.logical_axes, self.mesh)
+        return [f"whole     {'; '.join(found)}"] if found else []
+
     def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes, dtypes and shardings of a batch."""
         about, size = self.settings.data, self.settings.train.batch_size
@@ -115,14 +120,20 @@ def make_program(settings: RunSettings, facts: DataFacts, devices: Sequence[Any]
     multipliers = learning_rate_multipliers(settings.optimizer, model)
     shapes = state_shapes(model, optimizer, ema=settings.train.ema_decay > 0)
 
-    def state_bytes(mesh: Mesh) -> int:
+    mesh = parallel.automatic_mesh(settings.mesh, bytes_by_mesh(shapes, model), devices)
+    state = laid_out(shapes, model, mesh)
+    return Program(settings, facts, mesh, model, optimizer, multipliers, schedule, steps, state)
+
+
+def bytes_by_mesh(shapes: State, model: Model) -> parallel.StateBytes:
+    """What parameters, gradients, optimizer state and average take on one device, as a function of the mesh."""
+
+    def on(mesh: AbstractMesh) -> int:
         state = laid_out(shapes, model, mesh)
         gradients = parallel.bytes_per_device(state["params"])[0]
         return parallel.bytes_per_device(state)[0] + gradients
 
-    mesh = parallel.automatic_mesh(settings.mesh, state_bytes, devices)
-    state = laid_out(shapes, model, mesh)
-    return Program(settings, facts, mesh, model, optimizer, multipliers, schedule, steps, state)
+    return on
 
 
 def check_mesh(settings: RunSettings, devices: Sequence[Any] | None = None) -> None:

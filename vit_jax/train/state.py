@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax import parallel
 from vit_jax.models import Model, Params
@@ -39,7 +39,7 @@ def state_shapes(model: Model, optimizer: optax.GradientTransformation, ema: boo
     return jax.eval_shape(lambda key: init_state(model, optimizer, key, ema), jax.random.key(0))
 
 
-def laid_out(shapes: State, model: Model, mesh: Mesh) -> State:
+def laid_out(shapes: State, model: Model, mesh: Mesh | AbstractMesh) -> State:
     """The same shapes, with their shardings on a mesh."""
     shardings = parallel.state_shardings(shapes, model.shapes, model.logical_axes, mesh)
     return jax.tree.map(

@@ -16,7 +16,7 @@ from vit_jax.train.state import DROPOUT_STREAM, State, stream_key
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-TrainStep = Callable[[State, Batch], tuple[State, Metrics]]
+TrainStep = jax.stages.Wrapped  # (state, batch) -> (state, metrics)
 
 
 def make_train_step(

@@ -5,7 +5,6 @@ XLA's own cost analysis sees a loop's body once, whatever its length.
 
 import dataclasses
 import re
-from collections.abc import Iterator
 
 from vit_jax.scaling.planning.hlo import Array, Computation, Instruction, Module
 
@@ -147,7 +146,7 @@ class _Counter:
             return found[1].count(",") + 1
         if found := re.search(r"replica_groups=\[\d+,(\d+)\]<=", text):
             return int(found[1])
-        if found := re.search(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}", text):
+        if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", text):
             return _mesh_group(found[1], found[2])
         return self._devices
 
@@ -172,55 +171,62 @@ class _Counter:
         return inputs + _main(instruction.results)
 
     def _fusion(self, fusion: Instruction, operands: list[Instruction]) -> int:
-        inside = self._module.computations[next(iter(fusion.called()))]
-        parameters = {int(i.inside): i for i in inside.values() if i.opcode == "parameter"}
-        total = 0
+        read = 0
         for number, operand in enumerate(operands):
             whole = _main(operand.results)
-            total += min(whole, _read(inside, parameters[number])) if whole and number in parameters else whole
-        return total + _written(inside, fusion)
+            read += min(whole, self._read(self._inside(fusion), number)) if whole else 0
+        return read + self._written(fusion)
+
+    def _inside(self, fusion: Instruction) -> Computation:
+        return self._module.computations[next(iter(fusion.called()))]
+
+    def _read(self, inside: Computation, number: int) -> int:
+        """How much of a parameter a fused computation reads: slices, where it takes only slices."""
+        found = (i for i in inside.values() if i.opcode == "parameter" and int(i.inside) == number)
+        parameter = next(found, None)
+        return self._used(inside, parameter) if parameter else 0
+
+    def _used(self, inside: Computation, value: Instruction) -> int:
+        size = 0
+        for user in inside.values():
+            for place, name in enumerate(user.operands):
+                if name != value.name:
+                    continue
+                if user.opcode in _VIEWS:
+                    size += self._used(inside, user)
+                elif user.opcode == "fusion":
+                    size += self._read(self._inside(user), place)
+                elif user.opcode in _SLICES and place == 0:
+                    size += user.bytes
+                elif user.opcode == "dynamic-update-slice" and place == 0:
+                    continue  # changed in place
+                elif user.opcode != "tuple":
+                    return value.bytes
+        return min(size, value.bytes)
+
+    def _written(self, fusion: Instruction) -> int:
+        """What a fusion writes: the slice, where it changes a slice of an array in place."""
+        inside = self._inside(fusion)
+        root = next(instruction for instruction in inside.values() if instruction.root)
+        members = [inside[name] for name in root.operands] if root.opcode == "tuple" else [root]
+        if len(members) != len(fusion.results):
+            return _main(fusion.results)
+        sizes = (self._changed(inside, member) for member in members)
+        return sum(min(s, r.bytes) for s, r in zip(sizes, fusion.results, strict=True) if r.space == 0)
+
+    def _changed(self, inside: Computation, member: Instruction) -> int:
+        while member.opcode in _VIEWS and member.operands[0] in inside:
+            member = inside[member.operands[0]]
+        if member.opcode == "dynamic-update-slice":
+            return inside[member.operands[1]].bytes
+        if member.opcode == "parameter":
+            return 0  # handed on as it is
+        return self._written(member) if member.opcode == "fusion" and len(member.results) == 1 else member.bytes
 
 
 def _main(found: list[Array]) -> int:
     """Bytes of those arrays that lie in the main memory."""
     return sum(array.bytes for array in found if array.space == 0)
-
-
-def _read(inside: Computation, parameter: Instruction) -> int:
-    """How much of a parameter a fused computation reads: slices where it takes only slices."""
-    size = 0
-    for user in _users(inside, parameter.name):
-        first = user.operands[0] == parameter.name
-        if user.opcode in _VIEWS:
-            size += _read(inside, user)
-        elif user.opcode in _SLICES and first:
-            size += user.bytes
-        elif user.opcode == "dynamic-update-slice" and first:
-            continue  # changed in place
-        else:
-            return parameter.bytes
-    return size
-
-
-def _users(inside: Computation, name: str) -> Iterator[Instruction]:
-    return (instruction for instruction in inside.values() if name in instruction.operands)
-
-
-def _written(inside: Computation, fusion: Instruction) -> int:
-    """What a fusion writes: the slice, where it changes a slice of an array in place."""
-    root = next(instruction for instruction in inside.values() if instruction.root)
-    members = [inside[name] for name in root.operands] if root.opcode == "tuple" else [root]
-    if len(members) != len(fusion.results):
-        return _main(fusion.results)
-    total = 0
-    for member, result in zip(members, fusion.results, strict=True):
-        while member.opcode in ("bitcast", "reshape") and member.operands[0] in inside:
-            member = inside[member.operands[0]]
-        size = result.bytes
-        if member.opcode == "dynamic-update-slice" and member.operands[1] in inside:
-            size = min(size, inside[member.operands[1]].bytes)
-        total += size if result.space == 0 else 0
-    return total
 
 
 def _transfer(instruction: Instruction, operands: list[Instruction]) -> int:
