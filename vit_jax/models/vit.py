@@ -109,6 +109,7 @@ class ViT(nnx.Module):
             features["attention"] = weights if callable(attention) else tuple(weights)
         x = features["tokens"] = self.norm(x)
         x = self._pool(x, key_head, constrain)
+        x = constrain(x, ("batch", "embed") if x.ndim == 2 else TOKENS)
         if settings.pre_logits:
             x = jnp.tanh(self.pre_logits(x))
         features["pre_logits"] = x
