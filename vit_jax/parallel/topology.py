@@ -112,9 +112,8 @@ def topology_devices(topology: Topology) -> list[Any]:
     except RuntimeError:
         found = []
     if len(found) < topology.devices:
-        raise UserError(
-            f"--topology={topology}: this machine has {len(found)} such devices, and only TPUs can be described"
-        )
+        fix = "only TPUs can be planned for without having them"
+        raise UserError(f"--topology={topology}: this machine has {len(found)} such devices, and {fix}")
     return found[: topology.devices]
 
 

@@ -86,7 +86,7 @@ class _Counter:
             costs, seen = Costs(), set[tuple[str, str]]()
             computation = self._module.computations[name]
             for instruction in computation.values():
-                self._collect(costs, instruction, seen)
+                self._collect(costs, instruction)
                 if instruction.opcode == "fusion":
                     self._fused_collectives(costs, instruction, seen)
                 costs.memory_bytes += self._memory(instruction, computation)
@@ -112,24 +112,24 @@ class _Counter:
     # --- networks ---
 
     def _fused_collectives(self, costs: Costs, fusion: Instruction, seen: set[tuple[str, str]]) -> None:
-        """TPU programs run a collective in steps that are fused into the computations it overlaps with."""
-        for name in fusion.called():
-            for instruction in self._module.computations[name].values():
-                self._collect(costs, instruction, seen)
-                if instruction.opcode == "fusion":
-                    self._fused_collectives(costs, instruction, seen)
+        """TPU programs run a collective in steps that are fused into the computations it overlaps with.
 
-    def _collect(self, costs: Costs, instruction: Instruction, seen: set[tuple[str, str]]) -> None:
+        They share a channel.
+        """
+        for instruction in self._inside(fusion).values():
+            step = instruction.opcode, instruction.attribute(r"channel_id=(\d+)") or instruction.name
+            if step not in seen:
+                seen.add(step)
+                self._collect(costs, instruction)
+            if instruction.opcode == "fusion":
+                self._fused_collectives(costs, instruction, seen)
+
+    def _collect(self, costs: Costs, instruction: Instruction) -> None:
         if instruction.opcode == "send" and "megascale" in instruction.attributes:
             costs.slice_bytes += instruction.results[0].bytes
         kind = instruction.opcode.removesuffix("-start")
         if kind not in COLLECTIVES:
             return
-        # Its steps share a channel; without one every instruction is a collective of its own.
-        channel = instruction.attribute(r"channel_id=(\d+)") or instruction.name
-        if (kind, channel) in seen:
-            return
-        seen.add((kind, channel))
         group = self._group(instruction)
         size = _collective_bytes(instruction, kind)
         whole = size * group if kind == "reduce-scatter" else size
