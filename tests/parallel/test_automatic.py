@@ -87,6 +87,7 @@ def test_a_run_splits_its_state_where_the_devices_are_small(tiny_run, monkeypatc
     plan = preflight(run)
     assert sizes(plan.mesh) == (1, 2, 4, 1)
     assert "data 2 x fsdp 4" in plan.describe()[0]
+    assert any(line.startswith("mesh      fsdp 4 was chosen") for line in plan.describe())
     assert sizes(preflight(tiny_run(model={"variant": "nano/2"}, mesh={"fsdp": 1})).mesh) == (1, 8, 1, 1)
 
 

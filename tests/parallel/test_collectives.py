@@ -15,23 +15,29 @@ IMAGE, TOKENS, CLASSES = (10, 14), 36, 40
 PER_DEVICE = 3
 
 
-@functools.cache
-def compiled(mesh, family="vit", remat="dots", batch=8 * PER_DEVICE):
-    """(program, its text read) of a small model with parameters above the least size that is split."""
+def settings_of(mesh, family="vit", batch=8 * PER_DEVICE):
+    """A small run whose parameters are above the least size that is split."""
+    encoder = {"width": 96, "heads": 4, "depth": 3, "mlp_dim": 160}
     model = {
-        "vit": {"variant": "mu/2", "width": 96, "heads": 4, "depth": 3, "mlp_dim": 160},
-        "map": {"variant": "mu/2", "width": 96, "heads": 4, "depth": 3, "mlp_dim": 160, "pool": "map"},
-        "hybrid": {"variant": "R26+mu/16", "width": 96, "heads": 4, "depth": 3, "mlp_dim": 160, "trunk_units": (1, 2)},
+        "vit": {"variant": "mu/2", **encoder},
+        "map": {"variant": "mu/2", **encoder, "pool": "map"},
+        "hybrid": {"variant": "R26+mu/16", **encoder, "trunk_units": (1, 2)},
         "resnet": {"variant": "R26x1", "trunk_units": (1, 2)},
     }[family]
     config = {
-        "model": {**model, "remat": remat},
+        "model": model,
         "data": {"name": "synthetic", "image_size": IMAGE if family in ("vit", "map") else (40, 56)},
         "mesh": {"data": 1, **dict(mesh)},
         "train": {"batch_size": batch, "duration": "6 steps"},
         "schedule": {"warmup": "2 steps"},
     }
-    program = make_program(build(RunSettings, config), DataFacts(1000, CLASSES))
+    return build(RunSettings, config)
+
+
+@functools.cache
+def compiled(mesh, family="vit"):
+    """(program, its text read)."""
+    program = make_program(settings_of(mesh, family), DataFacts(1000, CLASSES))
     text = program.train_step().trace(program.state, program.batch()).lower().compile().as_text()
     return program, hlo.parse(text)
 

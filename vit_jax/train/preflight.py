@@ -58,6 +58,7 @@ class Plan(Program):
             f"{model.image_size[0]}x{model.image_size[1]} px, {settings.model.dtype}",
             *_unseen(model),
             f"state     {local / 2**20:,.1f} MiB per device{shared}",
+            *self._chosen(),
             *self.whole(),
             f"data      {settings.data.name} [{settings.data.train_split}], {self.train_data.size:,} images, "
             f"{model.classes} classes",
@@ -70,6 +71,14 @@ class Plan(Program):
             size = sum(math.prod(model.shapes[name]) for name in unchanging)
             lines.append(f"frozen    {len(unchanging)} parameters, {size:,} of {model.parameter_count:,} numbers")
         return lines
+
+    def _chosen(self) -> list[str]:
+        """A line if the mesh is not what the config says, nor pure data parallel."""
+        size = self.mesh.shape["fsdp"]
+        if self.settings.mesh.fsdp or size == 1:
+            return []
+        why = "leaves room for activations; config.mesh.fsdp sets another"
+        return [f"mesh      fsdp {size} was chosen: parameters, optimizer and gradients in so many parts {why}"]
 
     def initial(self) -> tuple[Params, Report] | None:
         """The weights that `config.init` names, on the host; None for fresh values.

@@ -83,7 +83,7 @@ def test_a_plan_in_words():
         "whole       heads: 3 do not",
         "5.00 GiB on each device, of 15.75 GiB: it fits",
         "4.00 GiB  activations, gradients and other temporaries",
-        "100% more than three forward passes",
+        "77.0 GFLOP an image, 100% more than three forward passes",
         "8.2 GB read from and written to memory",
         "9.0 MB sent in 24 all-gathers of 4 devices",
         "5.0 MB sent to other slices",
@@ -111,5 +111,5 @@ def test_a_device_that_no_table_has_gets_no_times():
     text = "\n".join(report(asked, found))
     assert found.step is None
     assert "it fits" not in text
-    assert "8 cpu chips (cpu:8)" in text
+    assert "8 cpu devices (cpu:8)" in text
     assert "all-gathers" in text

@@ -21,7 +21,7 @@ def report(request: Request, found: Estimate) -> list[str]:
     compiled = found.compiled
     lines = [*_heading(request, found), *(_memory(found) if compiled.memory else _too_large(found))]
     if compiled.moved:
-        lines += _moved(compiled, compiled.moved)
+        lines += _moved(compiled, compiled.moved, request.settings.train.batch_size)
     if found.step:
         lines += [*_step(found), *_run(found), *_hosts(found)]
     took = f"{compiled.seconds:,.0f} s and {_gib(compiled.compiler_memory)} of memory"
@@ -32,7 +32,8 @@ def _heading(request: Request, found: Estimate) -> list[str]:
     settings, compiled = request.settings, found.compiled
     train = settings.train
     parts = f" in {train.micro_batches} micro-batches" if train.micro_batches > 1 else ""
-    chips = f"{found.chips:,} {found.chip or compiled.kind} chip{'s' if found.chips > 1 else ''} ({found.topology})"
+    one = f"{found.chip} chip" if found.chip else f"{compiled.kind} device"
+    chips = f"{found.chips:,} {one}{'s' if found.chips > 1 else ''} ({found.topology})"
     hosts = f"{compiled.hosts} host{'s' if compiled.hosts > 1 else ''}"
     return [
         f"plan        {settings.model.variant}, {compiled.parameters:,} parameters, {settings.model.dtype}, "
@@ -72,11 +73,12 @@ def _memory(found: Estimate) -> list[str]:
     ]
 
 
-def _moved(compiled: Compiled, moved: Moved) -> list[str]:
+def _moved(compiled: Compiled, moved: Moved, batch: int) -> list[str]:
     again = compiled.flops / compiled.model_flops - 1
     extra = f", {again:.0%} more than three forward passes" if again > 0.005 else ""
+    each = compiled.flops / batch / 1e9
     lines = [
-        f"one step    {compiled.flops / 1e12:,.1f} TFLOP on all devices{extra}",
+        f"one step    {compiled.flops / 1e12:,.1f} TFLOP on all devices, {each:,.1f} GFLOP an image{extra}",
         "  on each   " + f"{moved.memory / 1e9:,.1f} GB read from and written to memory",
     ]
     for one in moved.collectives:
