@@ -45,12 +45,8 @@ def main() -> None:
         if not any(part in name for part in wanted):
             continue
         arguments = [f"--config={config}", f"--topology={topology}", *flags]
-        done = subprocess.run(
-            [sys.executable, "-m", "vit_jax", "plan", *arguments, "--json"],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
+        command = [sys.executable, "-m", "vit_jax", "plan", *arguments, "--json"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         found = json.loads(done.stdout)
         packages = ("jax", "jaxlib", "libtpu")
         about = {

@@ -5,6 +5,5 @@ import os
 from vit_jax.parallel import parse_topology
 from vit_jax.scaling.planning.children import environment
 
-os.environ.update(
-    {k: v for k, v in environment(parse_topology("v5e:4x4"), {}).items() if k.startswith(("TPU", "ALLOW"))}
-)
+_SEEN = environment(parse_topology("v5e:4x4"), {})
+os.environ.update({name: value for name, value in _SEEN.items() if name.startswith(("TPU", "ALLOW"))})
