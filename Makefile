@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Test processes; the time limits are measured with two.
 JOBS ?= 2
 
-.PHONY: help demo test test-fast test-long interop plan-test browser lint format clean
+.PHONY: help demo test test-fast test-long interop plan-test browser cluster lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make interop    our files in timm, transformers and onnxruntime, and theirs in ours, in $(VENV_INTEROP)"
 	@echo "make plan-test  vit_jax plan with the real compiler for TPUs (libtpu), in $(VENV_PLAN); no TPU needed"
 	@echo "make browser    our pages in a real browser; installs Chromium by apt if there is none"
+	@echo "make cluster    vit_jax launch slurm on a real SLURM of this machine (as root; installs Debian's packages)"
 	@echo "make lint       ruff (lint, format) and mypy"
 	@echo "make clean      remove the virtual environments and caches"
 	@echo "PYTHON=python3.13 VENV=.venv313 make test   with another Python (3.11 to 3.13)"
@@ -44,6 +45,12 @@ browser: $(VENV)/.installed-test
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
 	  { apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes chromium; }
 	$(BIN)/python -m pytest tests/browser
+
+cluster: $(VENV)/.installed-test
+	@{ command -v slurmctld && command -v slurmd && command -v munged; } > /dev/null || \
+	  { apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends slurm-wlm munge > /dev/null; }
+	$(BIN)/python -m pytest tests/cluster --override-ini=addopts=--import-mode=importlib
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -29,6 +29,7 @@ BASE = [
     "ml_dtypes>=0.4",
     "safetensors>=0.4",
     "numpy>=1.26",
+    "pyyaml>=6",
     "rich>=13",
     "scipy>=1.11",
     "scikit-learn>=1.4,!=1.5.0",  # 1.5.0 was yanked
@@ -42,6 +43,9 @@ TEST = [
     "hypothesis>=6.100",
     "ruff>=0.9",
     "mypy>=1.13",
+    "types-PyYAML",
+    "dockerfile-parse>=2",
+    "kubeflow-trainer-api>=2.1",  # ships the published schema of JobSet
 ]
 
 setup(
@@ -55,6 +59,7 @@ setup(
     packages=[*find_packages(include=["vit_jax", "vit_jax.*"]), "vit_jax.configs", "vit_jax.launch"],
     # `configs/` and `launch/` are top-level folders of the repository and sub-packages of the wheel.
     package_dir={"vit_jax.configs": "configs", "vit_jax.launch": "launch"},
+    package_data={"vit_jax.launch": ["worker.sh", "Dockerfile"]},
     install_requires=BASE,
     extras_require={
         "tpu": ["jax[tpu]"],

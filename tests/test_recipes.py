@@ -1,6 +1,7 @@
 """Arguments and tables of the shipped configs, and every recipe: resolved, built, and trained for two steps."""
 
 import dataclasses
+import math
 import re
 
 import jax
@@ -11,7 +12,8 @@ from vit_jax.config_files import SHIPPED, load_config, load_settings
 from vit_jax.errors import UserError
 from vit_jax.models import Model
 from vit_jax.recipes import list_recipes, parse_argument, read_recipes
-from vit_jax.train import RunSettings, make_model, preflight, train
+from vit_jax.train import RunSettings, make_model, make_schedule, preflight, train
+from vit_jax.train.spans import in_steps
 
 RECIPES = {recipe.name: recipe for recipe in list_recipes()}
 
@@ -111,6 +113,31 @@ def test_the_numbers_of_table_4():
         assert found.init.head == "reset"
     special = load_settings(RunSettings, "configs/finetune.py:H/14,imagenet2012,table2")
     assert (special.data.height_width, special.train.ema_decay) == ((518, 518), 0.9999)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "examples", "steps"),
+    [
+        ("B/16,jft", 302_982_257, 517_791),
+        ("H/14,jft", 302_982_257, 1_035_583),
+        ("B/16,imagenet2012", 1_281_167, 93_835),
+    ],
+)
+def test_the_learning_rate_over_a_run_of_table_3(recipe, examples, steps):
+    """Warm-up times the decay after it; the published numbers of steps."""
+    settings = load_settings(RunSettings, f"configs/pretrain.py:{recipe}")
+    assert data.catalog.get(settings.data.task).examples == examples
+    total = in_steps(settings, settings.train.duration, "", examples, None)
+    assert total == pytest.approx(steps, abs=1)
+    warmup = in_steps(settings, settings.schedule.warmup, "", examples, total)
+    assert warmup == 10_000
+    curve, base = make_schedule(settings.schedule, total, warmup, 1, 0), settings.schedule.learning_rate
+    for step in (0, 2_500, 10_000, 50_000, total // 2, total):
+        progress = max(0, step - 10_000) / (total - 10_000)
+        linear = base + progress * (1e-5 - base)
+        cosine = base * (1 + math.cos(math.pi * progress)) / 2
+        decay = linear if settings.schedule.name == "linear" else cosine
+        assert float(curve(step)) == pytest.approx(decay * min(1, step / 10_000), rel=1e-4, abs=1e-9)
 
 
 @pytest.mark.parametrize(

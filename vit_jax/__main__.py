@@ -22,6 +22,7 @@ VERBS = {
     "report": "tables and pictures of a sweep: accuracy, compute, what a family of models saves",
     "prepare": "put a data set on the disk (the only command that may download)",
     "data": "what a config's pipeline yields: classes, pictures, speed, memory",
+    "launch": "run a verb on many processes: this machine, SLURM, TPU slices, GKE",
     "demo": "the whole way on the embedded digits, in about two minutes",
 }
 

@@ -1,5 +1,7 @@
 """Exact metrics: what ten lines of NumPy say, on any mesh and with any batch size."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -155,3 +157,17 @@ def test_any_of_several_labels_is_right_and_images_without_are_left_out(one_devi
 def test_another_number_of_classes_is_refused(one_device):
     with pytest.raises(UserError, match="the split has 4 classes and the model 10"):
         Classification(MODEL, ManyLabels(4), one_device, 50).run(random_params())
+
+
+def test_dropout_is_off(one_device):
+    """A model with every kind of dropout is tested like the one without, which has the same parameters."""
+    params = random_params()
+    every = dataclasses.replace(
+        MODEL.settings, dropout=0.5, attention_dropout=0.5, stochastic_depth=0.5, attention="plain"
+    )
+    plain = dataclasses.replace(MODEL.settings, attention="plain")
+    found = [
+        Classification(dataclasses.replace(MODEL, settings=settings), DATASET, one_device, 50).run(params)
+        for settings in (every, plain)
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-6)

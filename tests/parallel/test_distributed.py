@@ -65,3 +65,19 @@ def test_half_an_environment_is_an_error(initialized):
         parallel.start("auto", {"JAX_PROCESS_ID": "0"})
     with pytest.raises(UserError, match="JAX_NUM_PROCESSES = 'two'"):
         parallel.start("auto", {**OURS, "JAX_NUM_PROCESSES": "two"})
+
+
+def test_one_task_of_a_node_takes_all_its_gpus(initialized):
+    slurm = {"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_NTASKS": "2", "SLURM_GPUS_ON_NODE": "8"}
+    assert parallel.start("auto", {**slurm, "SLURM_STEP_TASKS_PER_NODE": "1(x2)"})
+    assert parallel.start("auto", {**slurm, "SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_NTASKS": "16"})
+    assert [list(call.get("local_device_ids", [])) for call in initialized] == [list(range(8)), []]
+
+
+def test_a_launcher_may_say_what_auto_means(initialized):
+    assert parallel.start("auto", {"VIT_JAX_DISTRIBUTED": "on"})
+    assert not parallel.start("off", {"VIT_JAX_DISTRIBUTED": "on"})
+    assert not parallel.start("auto", {**OURS, "VIT_JAX_DISTRIBUTED": "off"})
+    with pytest.raises(UserError, match="VIT_JAX_DISTRIBUTED = 'yes': must be auto, on or off"):
+        parallel.start("auto", {"VIT_JAX_DISTRIBUTED": "yes"})
+    assert initialized == [{}]

@@ -1,10 +1,8 @@
 """`vit_jax data`."""
 
 import argparse
-import contextlib
 import json
 import resource
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +62,7 @@ def _look(flags: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     import numpy as np
 
     from vit_jax import data
+    from vit_jax.cli.embedded import prepare_embedded
     from vit_jax.config_files import load_settings
     from vit_jax.data import preview
     from vit_jax.errors import BadSetting
@@ -73,8 +72,7 @@ def _look(flags: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     batch = settings.train.batch_size
     if batch % flags.hosts:
         raise BadSetting("--hosts", flags.hosts, f"must divide config.train.batch_size = {batch}")
-    with contextlib.redirect_stdout(sys.stderr):  # TFDS talks, and --json is alone on standard output
-        data.prepare_embedded(settings.data.name, settings.data.data_dir)
+    prepare_embedded(settings)
     data.check_preprocess(settings.data)
     splits = _open(settings)
     rows = np.arange(batch // flags.hosts)

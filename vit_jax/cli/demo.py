@@ -29,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
 
     from vit_jax import data
     from vit_jax.checkpoint import load
+    from vit_jax.cli.embedded import prepare_embedded
     from vit_jax.config_files import load_settings
     from vit_jax.evaluate import predict
     from vit_jax.inspect import draw_learning_curve
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
 
     workdir = Path(flags.workdir)
     settings = load_settings(RunSettings, CONFIG, overrides)
-    data.prepare_embedded(settings.data.name, settings.data.data_dir)
+    prepare_embedded(settings)
     result = train(settings, workdir)
     curve = draw_learning_curve(read_metrics(workdir / METRICS_FILE), workdir / "learning_curve.png", "ViT on digits")
     pictures = _write_pictures(workdir / "pictures")

@@ -46,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
         parser.error("--split goes without --on; an evaluator's is --config.evaluators.<name>.split")
 
     from vit_jax import parallel
+    from vit_jax.cli.embedded import prepare_embedded
     from vit_jax.cli.weights import on_devices, open_weights, settings_of
 
     parallel.start(flags.distributed)
@@ -53,6 +54,8 @@ def main(argv: Sequence[str]) -> int:
         weights, overrides = open_weights(flags, overrides)
         wanted = _wanted(flags, weights, overrides) if flags.on else {}
         settings = settings_of(weights, overrides, wanted)
+    prepare_embedded(settings)
+    with parallel.together():
         subject, params = on_devices(weights, settings, flags.batch_size)
         evaluators = _open(flags, settings, subject, tuple(wanted))
     found = {}

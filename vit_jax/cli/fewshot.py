@@ -1,9 +1,16 @@
 """`vit_jax fewshot`."""
 
+import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from vit_jax.cli import arguments
+
+if TYPE_CHECKING:
+    from vit_jax.evaluate import Evaluator, EvaluatorSettings, Subject
+    from vit_jax.train import RunSettings
 
 DESCRIPTION = """\
 Few-shot and other tests of frozen features, solved in closed form: regularised least squares to targets of -1 and +1 on
@@ -16,6 +23,9 @@ Few-shot and other tests of frozen features, solved in closed form: regularised 
 
 The data set is the one of the run, or tasks of the catalog; --config.data.<key>=<value> and --config.mesh.<key>=<value>
 change the data set and the mesh."""
+
+
+_OWN = "fewshot_verb_"  # begins the names of evaluators that are added to those of the run
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,36 +49,56 @@ def main(argv: Sequence[str]) -> int:
     flags, overrides = arguments.parse(parser, argv)
 
     from vit_jax import parallel
+    from vit_jax.cli.embedded import prepare_embedded
     from vit_jax.cli.weights import on_devices, open_weights, settings_of
-    from vit_jax.evaluate import EvaluatorSettings, make_evaluator
 
     parallel.start(flags.distributed)
     with parallel.together():
         weights, overrides = open_weights(flags, overrides)
-        settings = settings_of(weights, overrides)
+        settings = settings_of(weights, overrides, _evaluators(flags))
+    prepare_embedded(settings)
+    with parallel.together():
         subject, params = on_devices(weights, settings, flags.batch_size)
-        evaluators = {}
-        for task in (text.strip() for text in flags.tasks.split(",")):
-            about = EvaluatorSettings(
-                kind=flags.kind,
-                task=task,
-                split=flags.split,
-                support=flags.support,
-                validation=flags.validation,
-                shots=arguments.numbers("--shots", flags.shots, int),
-                seeds=flags.seeds,
-                l2=arguments.numbers("--l2", flags.l2, float),
-                neighbours=flags.neighbours,
-            )
-            evaluators[task or settings.data.name] = make_evaluator(about, subject, "--tasks" if task else "data")
+        evaluators = _open(settings, subject)
     found = {name: evaluator.run(params) for name, evaluator in evaluators.items()}
     if parallel.is_main():
-        about_weights = {"checkpoint": str(weights.source), "step": weights.metadata.step, "kind": flags.kind}
+        about = {"checkpoint": str(weights.source), "step": weights.metadata.step, "kind": flags.kind}
         if flags.json:
-            print(json.dumps({**about_weights, "evaluations": found}))
+            print(json.dumps({**about, "evaluations": found}))
             return 0
-        print(f"{weights.source} (step {weights.metadata.step}{', averaged' if weights.averaged else ''})")
+        print(f"{about['checkpoint']} (step {about['step']}{', averaged' if weights.averaged else ''})")
         width = max(map(len, found))
         for name, numbers in found.items():
             print(f"  {name:<{width}}  {evaluators[name].describe(numbers)}")
     return 0
+
+
+def _evaluators(flags: argparse.Namespace) -> "dict[str, EvaluatorSettings]":
+    """One for each task, or for the data set of the run."""
+    from vit_jax.evaluate import EvaluatorSettings
+
+    shared = EvaluatorSettings(
+        kind=flags.kind,
+        split=flags.split,
+        support=flags.support,
+        validation=flags.validation,
+        shots=arguments.numbers("--shots", flags.shots, int),
+        seeds=flags.seeds,
+        l2=arguments.numbers("--l2", flags.l2, float),
+        neighbours=flags.neighbours,
+    )
+    tasks = [text.strip() for text in flags.tasks.split(",")]
+    return {f"{_OWN}{i}": dataclasses.replace(shared, task=task) for i, task in enumerate(tasks)}
+
+
+def _open(settings: "RunSettings", subject: "Subject") -> "dict[str, Evaluator]":
+    """{task or data set: evaluator} of those that this verb added to the settings."""
+    from vit_jax.evaluate import make_evaluator
+
+    found = {}
+    for name, about in settings.evaluators.items():
+        if name.startswith(_OWN):
+            found[about.task or settings.data.name] = make_evaluator(
+                about, subject, "--tasks" if about.task else "flags"
+            )
+    return found

@@ -50,17 +50,16 @@ def main(argv: Sequence[str]) -> int:
     if flags.tasks and "{task}" not in flags.config:
         parser.error("--tasks: write {task} in --config where its name goes")
 
-    from vit_jax import data, parallel
+    from vit_jax import parallel
+    from vit_jax.cli.embedded import prepare_embedded
     from vit_jax.scaling import finetune_grid
     from vit_jax.train import preflight
 
     tasks = _tasks(flags, overrides)
     candidates = {name: _candidates(flags, settings) for name, (settings, _) in tasks.items()}
     distributed = parallel.start(flags.distributed)
-    with parallel.together():
-        for settings, _ in tasks.values():
-            if parallel.is_main():
-                data.prepare_embedded(settings.data.name, settings.data.data_dir)
+    for settings, _ in tasks.values():
+        prepare_embedded(settings)
     with parallel.together():
         for settings, _ in tasks.values():
             preflight(settings)

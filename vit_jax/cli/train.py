@@ -26,16 +26,15 @@ def main(argv: Sequence[str]) -> int:
     arguments.add_distributed(parser)
     flags, overrides = arguments.parse(parser, argv)
 
-    from vit_jax import data, parallel
+    from vit_jax import parallel
+    from vit_jax.cli.embedded import prepare_embedded
     from vit_jax.config_files import load_settings
     from vit_jax.settings import to_dict
     from vit_jax.train import RunSettings, preflight, train
 
     settings = load_settings(RunSettings, flags.config, overrides)
     distributed = parallel.start(flags.distributed)
-    with parallel.together():
-        if parallel.is_main():
-            data.prepare_embedded(settings.data.name, settings.data.data_dir)
+    prepare_embedded(settings)
     if flags.dry_run:
         plan = preflight(settings)
         if parallel.is_main():

@@ -20,7 +20,8 @@ def start(mode: str = "auto", environment: Mapping[str, str] = os.environ) -> bo
     """Calls `jax.distributed.initialize` when the environment says that this is one process of several.
 
     Recognised: JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID (what `launch/local.py` sets), SLURM
-    with more than one task, and TPU slices of more than one host. Call it before anything touches a device.
+    with more than one task, and TPU slices of more than one host. VIT_JAX_DISTRIBUTED says what `auto` means, where no
+    variable shows it (what `launch/tpu.py` sets). Call it before anything touches a device.
 
     Args:
       mode: `auto`, `on` (initialize in any case) or `off`.
@@ -32,6 +33,10 @@ def start(mode: str = "auto", environment: Mapping[str, str] = os.environ) -> bo
     Raises:
       UserError: the variables are incomplete or not numbers.
     """
+    if mode == "auto":
+        mode = environment.get("VIT_JAX_DISTRIBUTED", "auto")
+        if mode not in ("auto", "on", "off"):
+            raise UserError(f"VIT_JAX_DISTRIBUTED = {mode!r}: must be auto, on or off")
     if mode == "off" or (mode == "auto" and not _is_distributed(environment)):
         if jax.process_count() > 1:
             raise UserError(
@@ -44,6 +49,9 @@ def start(mode: str = "auto", environment: Mapping[str, str] = os.environ) -> bo
             num_processes=_number(environment, "JAX_NUM_PROCESSES"),
             process_id=_number(environment, "JAX_PROCESS_ID"),
         )
+    elif _owns_a_node(environment):
+        # Left alone, JAX gives each task of SLURM the one GPU with the number of the task.
+        jax.distributed.initialize(local_device_ids=range(_number(environment, "SLURM_GPUS_ON_NODE")))
     else:
         jax.distributed.initialize()
     return True
@@ -61,6 +69,12 @@ def _is_distributed(environment: Mapping[str, str]) -> bool:
         return True
     hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES", "")
     return "," in hosts or int(environment.get("MEGASCALE_NUM_SLICES", "1")) > 1
+
+
+def _owns_a_node(environment: Mapping[str, str]) -> bool:
+    """Whether this is the only SLURM task of a node with several GPUs."""
+    tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", "")  # "1" or "1(x4)"
+    return tasks.partition("(")[0] == "1" and environment.get("SLURM_GPUS_ON_NODE", "1") != "1"
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:

@@ -61,7 +61,7 @@ class Plan(Program):
             *self._chosen(),
             *self.whole(),
             f"data      {settings.data.name} [{settings.data.train_split}], {self.train_data.size:,} images, "
-            f"{model.classes} classes",
+            f"{_outputs(self)}",
             f"run       {self.steps.total:,} steps, {epochs:.1f} epochs, {batch}",
         ]
         if settings.optimizer.weight_decay:
@@ -115,6 +115,13 @@ def _training_data(settings: RunSettings) -> Dataset:
     if not settings.data.train_split:
         raise BadSetting("config.data.task", settings.data.task, "has no training images; train on another")
     return open_split(settings, settings.data.train_split, "config.data.train_split")
+
+
+def _outputs(plan: Plan) -> str:
+    """What the model answers, for the line about the data."""
+    if plan.settings.train.objective == "supervised":
+        return f"{plan.model.classes:,} classes"
+    return f"{plan.settings.masked.target} of masked patches, labels unused"
 
 
 def _unseen(model: Model) -> list[str]:
