@@ -14,9 +14,9 @@ from vit_jax.checkpoint import Metadata, TrainingCheckpoints
 from vit_jax.errors import UserError
 from vit_jax.models import Model, ModelSettings
 from vit_jax.parallel import MeshSettings, make_mesh
-from vit_jax.train import laid_out, state_shapes
 from vit_jax.train.optimizer import make_optimizer
 from vit_jax.train.settings import OptimizerSettings
+from vit_jax.train.state import abstract_state
 from vit_jax.trees import named_leaves
 
 MODEL = Model(ModelSettings("mu/4", width=64, heads=4, depth=2), (8, 8), 3, 8)
@@ -33,7 +33,7 @@ def metadata(step: int, model: Model = MODEL) -> Metadata:
 def abstract(mesh: MeshSettings = DATA, optimizer: str = "adamw", ema: bool = True, model: Model = MODEL):
     decay = 0.1 if optimizer == "adamw" else 0.0
     settings = OptimizerSettings(name=optimizer, weight_decay=decay, clip_norm=1.0, mu_dtype="bfloat16")
-    return laid_out(state_shapes(model, make_optimizer(settings, list(model.shapes)), ema), model, make_mesh(mesh))
+    return abstract_state(model, make_optimizer(settings, list(model.shapes)), make_mesh(mesh), ema)
 
 
 def random_state(target, seed: int = 0):
@@ -105,7 +105,7 @@ def test_a_state_moves_between_meshes_bit_for_bit(tmp_path, optimizer):
 
 def test_a_restored_optimizer_goes_on_as_if_nothing_had_happened(checkpoints):
     optimizer = make_optimizer(OptimizerSettings(weight_decay=0.1), list(MODEL.shapes))
-    target = laid_out(state_shapes(MODEL, optimizer, False), MODEL, make_mesh(DATA))
+    target = abstract_state(MODEL, optimizer, make_mesh(DATA), False)
     state = jax.tree.map(lambda leaf: abs(leaf), random_state(target))
     gradient = random_state(target["params"], 1)
     checkpoints.save(state, metadata(4))

@@ -10,7 +10,7 @@ from vit_jax.train.program import Program, bytes_by_mesh, make_model, make_progr
 from vit_jax.train.progress import Reporter
 from vit_jax.train.schedule import make_schedule
 from vit_jax.train.settings import RunSettings
-from vit_jax.train.state import create_state, laid_out, state_shapes
+from vit_jax.train.state import abstract_state, create_state, state_shapes
 from vit_jax.train.step import make_train_step
 from vit_jax.train.writers import METRICS_FILE, read_metrics
 
@@ -22,11 +22,11 @@ __all__ = [
     "Reporter",
     "Result",
     "RunSettings",
+    "abstract_state",
     "bytes_by_mesh",
     "create_state",
     "facts_of",
     "known_facts",
-    "laid_out",
     "make_model",
     "make_optimizer",
     "make_program",

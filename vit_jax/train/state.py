@@ -47,6 +47,13 @@ def laid_out(shapes: State, model: Model, mesh: Mesh | AbstractMesh) -> State:
     )
 
 
+def abstract_state(
+    model: Model, optimizer: optax.GradientTransformation, mesh: Mesh | AbstractMesh, ema: bool
+) -> State:
+    """The state's shapes, dtypes and shardings, without computing anything."""
+    return laid_out(state_shapes(model, optimizer, ema), model, mesh)
+
+
 def create_state(model: Model, optimizer: optax.GradientTransformation, abstract: State, seed: int) -> State:
     """Initialises on the mesh: each device computes its own part only."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
@@ -60,7 +67,7 @@ def state_from(params: Params, optimizer: optax.GradientTransformation, abstract
     Args:
       params: on the host, the same on every process; each device gets its own part only.
       optimizer: of the run.
-      abstract: from `laid_out`.
+      abstract: from `abstract_state`.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     placed = parallel.on_mesh(params, shardings["params"])

@@ -40,7 +40,7 @@ def make_train_step(
       objective: what is minimised.
       optimizer: from `make_optimizer`.
       schedule: learning rate by step.
-      abstract: from `laid_out`; fixes shardings of inputs and outputs, so that the step compiles once.
+      abstract: from `abstract_state`; fixes shardings of inputs and outputs, so that the step compiles once.
       mesh: of the job.
       multipliers: of the learning rate, see `learning_rate_multipliers`.
       seed: of dropout; the key of a step depends on (seed, step, micro-batch) alone.
