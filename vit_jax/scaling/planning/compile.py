@@ -53,7 +53,7 @@ def compile_program(request: Request, cache: Path | None = None, text_file: Path
     key = _key(lowered.as_text(), topology.platform, request)
     if text_file is None and (kept := _kept(cache, key)):
         return kept
-    start, memory, moved, too_large = time.perf_counter(), None, None, None
+    start, memory, moved, too_large = time.process_time(), None, None, None
     try:
         compiled = lowered.compile(compiler_options=dict(request.options) or None)
     except jax.errors.JaxRuntimeError as error:
@@ -71,7 +71,7 @@ def compile_program(request: Request, cache: Path | None = None, text_file: Path
         memory=None if too_large else memory,
         moved=None if too_large else moved,
         too_large=too_large,
-        seconds=time.perf_counter() - start,
+        seconds=time.process_time() - start,
         compiler_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         key=key,
     )

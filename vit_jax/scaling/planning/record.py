@@ -118,7 +118,7 @@ class Compiled:
       memory: of one device; None if the program does not fit.
       moved: by one device in one step; None if the program does not fit.
       too_large: by how much, if so.
-      seconds: that the compiler took.
+      seconds: of processor time that the compiler took.
       compiler_memory: bytes that its process took at most.
       key: of the cache.
     """

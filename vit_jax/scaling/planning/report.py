@@ -24,7 +24,7 @@ def report(request: Request, found: Estimate) -> list[str]:
         lines += _moved(compiled, compiled.moved, request.settings.train.batch_size)
     if found.step:
         lines += [*_step(found), *_run(found), *_hosts(found)]
-    took = f"{compiled.seconds:,.0f} s and {_gib(compiled.compiler_memory)} of memory"
+    took = f"{compiled.seconds:,.0f} CPU-seconds and {_gib(compiled.compiler_memory)} of memory"
     return [*lines, f"compiler    {took}, when this was compiled"]
 
 
