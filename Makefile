@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 # Test processes; the time limits are measured with two.
 JOBS ?= 2
 
-.PHONY: help demo test test-fast test-long interop plan-test browser cluster lint format clean
+.PHONY: help demo study test test-fast test-long interop plan-test browser cluster lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       train a small ViT on handwritten digits, about two minutes on two CPU cores"
+	@echo "make study      the paper's scaling study in miniature, and its report: ten minutes on two CPU cores"
 	@echo "make test       the whole suite: no network, accelerator or torch needed"
 	@echo "make test-fast  without the tests that start processes"
 	@echo "make test-long  trainings of minutes: every recipe, and the paper's results in miniature on digits"
@@ -25,6 +26,11 @@ help:
 
 demo: $(VENV)/.installed
 	$(BIN)/vit_jax demo
+
+# Runs go on where they were stopped; the report is written of what is done, whether some failed or not.
+study: $(VENV)/.installed
+	$(BIN)/vit_jax sweep --config=configs/sweeps/digits_scaling.py --workdir=runs/study; status=$$?; \
+	  $(BIN)/vit_jax report --workdir=runs/study && echo && echo "open runs/study/report/report.html"; exit $$status
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal

@@ -48,6 +48,9 @@ TEST = [
     "kubeflow-trainer-api>=2.1",  # ships the published schema of JobSet
 ]
 
+# Top-level folders of the repository that are sub-packages of the wheel.
+FOLDERS = {"vit_jax.configs": "configs", "vit_jax.configs.sweeps": "configs/sweeps", "vit_jax.launch": "launch"}
+
 setup(
     name="vit_jax",
     version="0.1.0",
@@ -56,9 +59,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[*find_packages(include=["vit_jax", "vit_jax.*"]), "vit_jax.configs", "vit_jax.launch"],
-    # `configs/` and `launch/` are top-level folders of the repository and sub-packages of the wheel.
-    package_dir={"vit_jax.configs": "configs", "vit_jax.launch": "launch"},
+    packages=[*find_packages(include=["vit_jax", "vit_jax.*"]), *FOLDERS],
+    package_dir=FOLDERS,
     package_data={"vit_jax.launch": ["worker.sh", "Dockerfile"]},
     install_requires=BASE,
     extras_require={

@@ -7,7 +7,8 @@
 A step is: uint8 images on the device, normalised; forward; softmax cross-entropy of 1,000 classes; backward; AdamW.
 Ours is the step that `vit_jax train` runs, optimizer state, metrics and all; `--ours` names settings that differ from
 its defaults, several times for several variants. timm runs eager and compiled, with its fused optimizer; in bfloat16
-under autocast, ResNets channels-last. Before anything is timed, both load the same weights, and their losses are compared.
+under autocast, ResNets channels-last. Before anything is timed, both load the same weights, and their losses are
+compared.
 
 Each turn takes enough steps to last about `--seconds`; turns alternate, and medians over the rounds count. On a CPU the
 unit is images per CPU-second (user and system time of the process), which holds on a busy machine. The limit beside

@@ -19,6 +19,7 @@ VERBS = {
     "inspect": "pictures of filters, position embeddings and attention on one page",
     "export": "write the weights in a published format",
     "models": "the named models: parameters, FLOPs, sequence length, published weights",
+    "sweep": "many runs from one file: what they cost, then those that are missing, here or on a cluster",
     "report": "tables and pictures of a sweep: accuracy, compute, what a family of models saves",
     "prepare": "put a data set on the disk (the only command that may download)",
     "data": "what a config's pipeline yields: classes, pictures, speed, memory",

@@ -5,7 +5,7 @@ import inspect
 import io
 import re
 import runpy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,32 +50,27 @@ def load_config(config: str) -> ConfigDict:
     Raises:
       UserError: no such file, it fails, or has no `get_config` that returns a ConfigDict.
     """
-    return load_config_file(config)[0]
+    return config_of(run_config_file(config), config)
 
 
-def load_config_file(config: str) -> tuple[ConfigDict, dict[str, Any]]:
-    """What `get_config` of a config file returns, and all names that the file defines.
+def config_of(names: Mapping[str, Any], config: str) -> ConfigDict:
+    """What `get_config` of a config file returns.
+
+    Args:
+      names: that the file defines, from `run_config_file`.
+      config: `path.py` or `path.py:argument`.
 
     Raises:
       UserError: see `load_config`.
     """
     name, _, argument = config.partition(":")
-    path = find_config(name)
-    if path.suffix != ".py":
-        raise UserError(f"config file {path} must be a Python file (.py) that defines get_config")
-    try:
-        names = runpy.run_path(str(path))
-    except Exception as error:
-        raise UserError(f"config file {path} fails: {type(error).__name__}: {error}") from error
-    get_config = names.get("get_config")
+    path, get_config = find_config(name), names.get("get_config")
     if not callable(get_config):
         raise UserError(f"config file {path} must define get_config() or get_config(argument)")
     given = [argument] if argument else []
-    try:
-        inspect.signature(get_config).bind(*given)
-    except TypeError:
+    if not accepts(get_config, *given):
         fix = f"takes no argument; drop ':{argument}'" if argument else "needs an argument after ':'"
-        raise UserError(f"--config={config}: {path.name} {fix}") from None
+        raise UserError(f"--config={config}: {path.name} {fix}")
     try:
         found = get_config(*given)
     except Exception as error:
@@ -84,7 +79,31 @@ def load_config_file(config: str) -> tuple[ConfigDict, dict[str, Any]]:
         raise UserError(f"--config={config}: {path.name} {what} ({type(error).__name__}: {error})") from error
     if not isinstance(found, ConfigDict):
         raise UserError(f"config file {path}: get_config returned a {type(found).__name__}, not a ConfigDict")
-    return found, names
+    return found
+
+
+def run_config_file(config: str) -> dict[str, Any]:
+    """All names that a config file defines; its functions are not called.
+
+    Raises:
+      UserError: no such file, or it fails.
+    """
+    path = find_config(config.partition(":")[0])
+    if path.suffix != ".py":
+        raise UserError(f"config file {path} must be a Python file (.py) that defines get_config")
+    try:
+        return runpy.run_path(str(path))
+    except Exception as error:
+        raise UserError(f"config file {path} fails: {type(error).__name__}: {error}") from error
+
+
+def accepts(function: Callable[..., Any], *arguments: Any) -> bool:
+    """Whether a function can be called with these arguments."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def find_config(name: str) -> Path:

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from vit_jax.inspect import Picture, Section, Table, html_page, pictures
+from vit_jax.inspect import pictures
 from vit_jax.inspect.drawing import new_figure, to_png
+from vit_jax.pages import Picture, Section, Table, html_page
+from vit_jax.scaling import write_report
 
 from ..inspect.constructed import images, make
 from ..models.reference import random_params
+from ..scaling.studies import the_papers_study
 from .chromium import Tab, browser, find
 
 pytestmark = pytest.mark.browser
@@ -35,6 +38,14 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pictures(model, random_params(model), images(model, 4), folder, about={"checkpoint": "w" * 200}).page
 
 
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a study with eighteen runs, by seven evaluations."""
+    records = [{"step": step, "loss": 1 / step, "eval/accuracy": 0.5} for step in range(1, 51)]
+    study = the_papers_study(seconds=5025.0, device_days=700.0, records=records)
+    return write_report(study, tmp_path_factory.mktemp("report"), paper=True).files[0]
+
+
 def screen(tab: Tab, width: int, dark: bool = False) -> None:
     tab.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600)
     scheme = "dark" if dark else "light"
@@ -54,10 +65,25 @@ def test_every_picture_of_an_album_is_shown_without_a_network(tab, album):
     assert tab.evaluate("document.title") == "Inside mu/4"
 
 
+def test_every_picture_of_a_report_is_shown_without_a_network(tab, report):
+    screen(tab, 1000)
+    tab.open(report)
+    shown = tab.evaluate(SIZES)
+    assert len(shown) == len(list(report.parent.glob("*.png"))) == 8
+    assert all(complete and width > 1000 for complete, width in shown)
+    assert tab.requests.pop(0) == report.as_uri()
+    assert {address.partition(":")[0] for address in tab.requests} == {"data"}
+    assert not tab.complaints
+    text = tab.evaluate("document.body.innerText")
+    assert "ViTs need" in text
+    assert "R152x2" in text
+
+
 @pytest.mark.parametrize("width", [360, 1000])
-def test_nothing_is_wider_than_the_screen(tab, album, width):
+@pytest.mark.parametrize("page", ["album", "report"])
+def test_nothing_is_wider_than_the_screen(tab, page, request, width):
     screen(tab, width)
-    tab.open(album)
+    tab.open(request.getfixturevalue(page))
     content, visible = tab.evaluate(WIDTHS)  # on a desk the scroll bar takes some
     assert content == visible <= width
     assert tab.evaluate("Math.max(...[...document.images].map(i => i.getBoundingClientRect().right))") <= width

@@ -27,7 +27,7 @@ def folder(write_images, monkeypatch):
         for number, name in enumerate(names[:bad]):
             (root / name).write_bytes([b"", b"<html>", whole[:30], b"\xff\xd8\xff\xe0"][number % 4])
         values = {"train_preprocess": "decode|resize|flip", "eval_preprocess": "decode|resize", **settings}
-        return open_dataset(DataSettings("folder", str(root), image_size=(4, 6), **values), "train")
+        return open_dataset(DataSettings(name="folder", data_dir=str(root), image_size=(4, 6), **values), "train")
 
     return make
 
@@ -167,7 +167,7 @@ def test_images_too_small_for_a_crop_are_bad(folder):
     assert len(train(dataset)) == 8
     assert dataset.skipped == 0
     wide = open_dataset(
-        DataSettings("folder", dataset.settings.data_dir, train_preprocess="decode|random_crop"), "train"
+        DataSettings(name="folder", data_dir=dataset.settings.data_dir, train_preprocess="decode|random_crop"), "train"
     )
     with pytest.raises(UserError, match="is 6x6, too small for random_crop"):
         train(wide)

@@ -72,8 +72,9 @@ def evaluated(settings, split):
 
 
 def settings(name, data_dir, text, **more):
-    steps = f"{text}|decode|resize" if text else "decode|resize"
-    return DataSettings(name, data_dir, image_size=(8,), train_preprocess=steps, eval_preprocess=steps, **more)
+    text = f"{text}|decode|resize" if text else "decode|resize"
+    steps = {"train_preprocess": text, "eval_preprocess": text}
+    return DataSettings(name=name, data_dir=data_dir, image_size=(8,), **steps, **more)
 
 
 # CLEVR

@@ -143,7 +143,7 @@ def test_all_kinds_of_strings_repeat_resume_and_split(tmp_path, encode, text):
         path.parent.mkdir(parents=True, exist_ok=True)
         image = rng.integers(0, 256, (20 + number, 30, 3), np.uint8)
         path.write_bytes(encode(image, "JPEG" if number % 2 else "PNG"))
-    settings = DataSettings("folder", str(tmp_path), image_size=(8, 10), train_preprocess=text)
+    settings = DataSettings(name="folder", data_dir=str(tmp_path), image_size=(8, 10), train_preprocess=text)
     dataset = open_dataset(settings, "train")
     whole = train(dataset, 0, 4, batch_size=10)
     assert len({image.tobytes() for batch in whole for image in batch["image"]}) == 40
@@ -183,7 +183,7 @@ def test_labels_of_several_classes_are_float32(digits_dir, digits):
 
 def test_a_folder_of_images_gives_batches_with_its_labels(write_images):
     root = write_images({f"train/{i % 3}/{i}.png": i for i in range(30)})
-    settings = DataSettings("folder", str(root), image_size=(4, 6), train_preprocess="decode|resize")
+    settings = DataSettings(name="folder", data_dir=str(root), image_size=(4, 6), train_preprocess="decode|resize")
     dataset = open_dataset(settings, "train")
     assert dataset.size == 30
     assert dataset.label_names == ("0", "1", "2")

@@ -171,7 +171,9 @@ def test_lists_of_labels_become_vectors(things_dir):
 
 def test_lists_of_any_length_reach_the_batches_unpadded(things_dir):
     keys = {"image_key": "picture", "label_key": "labels", "train_split": "train"}
-    settings = DataSettings("things", things_dir, image_size=(2, 2), eval_preprocess="decode|resize", **keys)
+    settings = DataSettings(
+        name="things", data_dir=things_dir, image_size=(2, 2), eval_preprocess="decode|resize", **keys
+    )
     (batch,) = open_dataset(settings, "train").eval_batches(4, np.arange(4))
     assert batch["image"].max(axis=(1, 2, 3)).tolist() == [0, 1, 2, 3]
     assert batch["label"].tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 1, 0]]

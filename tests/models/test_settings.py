@@ -67,6 +67,8 @@ OF_ENCODERS = {
     "heads": 12,
     "patch": 16,
     "pre_logits": True,
+    "class_token": True,
+    "mask_token": True,
     "posemb": "none",
     "posemb_at": "shared",
     "registers": 1,

@@ -1,5 +1,6 @@
 """The code of docs/studies.md does what the page says."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from vit_jax.scaling.gains import times
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "studies.md").read_text()
-SWEEP, COSTS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+SWEEP, TRANSFERS, COSTS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
@@ -29,10 +30,23 @@ def test_the_sweep_has_the_runs_and_names_it_promises(study_file):
     assert {r.settings.model.variant for r in runs if r.settings.model.pre_logits} == {"B/32", "L/16"}
 
 
+def test_the_study_in_steps_has_its_transfers(study_file):
+    Path(study_file).write_text(TRANSFERS)
+    runs = load_sweep(study_file).runs
+    assert [bool(run.parent) for run in runs] == [False, True, True] * 2
+    assert [run.settings.model.variant for run in runs] == ["B/16"] * 3 + ["L/16"] * 3
+
+
+def test_the_sweeps_that_ship_are_listed():
+    listed = set(re.findall(r"^\| `(\w+\.py)", PAGE, re.MULTILINE))
+    assert listed == {path.name for path in (ROOT / "configs" / "sweeps").glob("*.py")} - {"__init__.py"}
+
+
 def test_the_table_lists_every_function():
     functions = re.findall(r"^\| `(\w+)\(", PAGE, re.MULTILINE)
-    public = [name for name, item in vars(hyper).items() if callable(item) and item.__module__ == hyper.__name__]
-    assert sorted(functions) == sorted(name for name in public if not name.startswith("_") and name != "full_key")
+    items = {name: item for name, item in vars(hyper).items() if getattr(item, "__module__", "") == hyper.__name__}
+    public = [name for name, item in items.items() if inspect.isfunction(item) and not name.startswith("_")]
+    assert sorted(functions) == sorted(set(public) - {"full_key"})
 
 
 @pytest.mark.parametrize(

@@ -146,3 +146,39 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"report folder '.*file/r' cannot be written"):
         write_report(the_papers_study(), tmp_path / "file" / "r")
+
+
+def test_the_cost_of_inference_is_drawn_where_it_was_measured(tmp_path):
+    def run(model, side, rate, **more):
+        speed = {("speed", "images_per_second"): rate, ("speed", "batch"): 64.0, **more}
+        return result(name=f"{model}_{side}", model=model, image_size=(side, side), speed=speed)
+
+    largest = {("speed", "largest"): 512.0}
+    runs = [run("B/16", 64, 1000.5, **largest), run("B/16", 128, 300.0), run("L/16", 64, 100.0)]
+    report = write_report(Study("s.py", tuple(runs)), tmp_path)
+    assert "speed.png" in {path.name for path in report.files}
+    rows = table_below((tmp_path / "report.md").read_text(), "Cost of inference")
+    assert [row["images a second"] for row in rows] == ["1,000.5", "300.0", "100.0"]
+    assert [row["largest batch"] for row in rows] == ["512", "", ""]
+    assert {row["in batches of"] for row in rows} == {"64"}
+
+
+def test_a_run_and_its_transfers_are_one_row(tmp_path):
+    def transfer(name, value, status="done", data="cifar10", **more):
+        return result(status, name=name, parent="first_x", data=data, scores={"eval": value}, **more)
+
+    runs = [
+        result(name="first_x", data="jft", scores={"eval": 40.0}, exaflops=55.0),
+        transfer("a_x", 80.0, overrides={"config.schedule.learning_rate": 0.1, "config.seed": 0}),
+        transfer("b_x", 90.0, overrides={"config.schedule.learning_rate": 0.1, "config.seed": 1}),
+        transfer("c_x", 70.0, overrides={"config.schedule.learning_rate": 0.3}),
+        transfer("d_x", 99.0, "unfinished", "cifar100"),
+    ]
+    report = write_report(Study("s.py", tuple(runs)), tmp_path)
+    assert report.sentences[0] == "4 of 5 runs are done, 1 unfinished."
+    markdown = (tmp_path / "report.md").read_text()
+    (row,) = table_below(markdown, "Runs")
+    # The better rate, mean over its seeds; compute is that of pre-training; what is not done does not count.
+    assert (row["CIFAR-10"], row["accuracy"], row["exaFLOPs"]) == ("85.00", "40.00", "55")
+    assert "CIFAR-100" not in row
+    assert [row["run"] for row in table_below(markdown, "Not done")] == ["d_x"]

@@ -30,7 +30,8 @@ for its 19 tasks; the means of their groups and over all are printed. A run that
 def main(argv: Sequence[str]) -> int:
     """Runs the verb."""
     parser = arguments.parser("finetune-grid", DESCRIPTION, arguments.CONFIG_HELP + "\n" + arguments.EXIT_HELP)
-    parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="{task} in it stands for each task")
+    explained = "the runs' config; {task} in it stands for each task"
+    parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help=explained)
     parser.add_argument("--workdir", required=True, help="folder of all runs")
     parser.add_argument("--tasks", metavar="LIST", help="tasks of the catalog, joined by commas, or vtab")
     parser.add_argument("--learning_rates", metavar="LIST", help="to choose from (default: the task's)")

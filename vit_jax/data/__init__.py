@@ -10,6 +10,7 @@ from vit_jax.data.cache import cache_dir
 from vit_jax.data.dataset import Batch, Dataset, SyntheticDataset
 from vit_jax.data.order import permute, train_indices
 from vit_jax.data.settings import RESIZE_SMALL_RATIO, DataSettings
+from vit_jax.data.sizes import known_size
 from vit_jax.errors import BadSetting, UserError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "decode_files",
     "embedded_split",
     "import_tensorflow",
+    "known_size",
     "open_dataset",
     "permute",
     "prepare",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from vit_jax.data.digits import Digits
@@ -63,9 +64,9 @@ def _builder(name: str, data_dir: str | None, manual_dir: str | None) -> tfds.co
 
 
 def prepare_embedded(name: str, data_dir: str | None = None) -> None:
-    """Prepares an embedded data set that is not on disk yet; leaves every other alone."""
+    """Prepares an embedded data set that is not on disk yet; leaves every other alone, and makes no new `data_dir`."""
     tfds.disable_progress_bar()
-    if name not in EMBEDDED or name in FROM_FILES:
+    if name not in EMBEDDED or name in FROM_FILES or (data_dir and not tf.io.gfile.isdir(data_dir)):
         return
     if not EMBEDDED[name](data_dir=data_dir, file_format="tfrecord").is_prepared():
         prepare(name, data_dir)

@@ -1,19 +1,16 @@
 """Parts of a split: a fraction, a number of examples, or some of each class; seeded, smaller within larger."""
 
-import re
 from collections.abc import Callable
-from fractions import Fraction
 
 import numpy as np
 import tensorflow as tf
 
 from vit_jax.data.cache import Pieces, cached, digest
 from vit_jax.data.order import permute
+from vit_jax.data.sizes import SUBSET_FORMS, images_per_class, subset_size
 from vit_jax.data.sources import Source
 from vit_jax.errors import BadSetting
 
-_FORMS = "write 10%, a number of examples such as 5000 or 9M, or `5 per class`"
-_UNITS = {"": 1, "k": 10**3, "M": 10**6}
 _LOOK = 4096  # examples whose labels are read at a time
 
 
@@ -65,38 +62,19 @@ def take_subset(source: Source, text: str, seed: int, field: str = "config.data.
     Raises:
       BadSetting: another text, more examples than there are, or classes of a source that has none or several an image.
     """
-    per_class = re.fullmatch(r"\s*(\d+)\s+per\s+class\s*", text)
-    size = None if per_class else _size(text, len(source), field)
+    each = images_per_class(text)
 
     def there(indices: np.ndarray) -> np.ndarray:
         return permute(seed, np.zeros_like(indices), indices, len(source))
 
-    if size is not None:
-        return Subset(source, size, there)
-    each = int(per_class[1]) if per_class else 0
+    if each is None:
+        return Subset(source, subset_size(text, len(source), field), there)
     if each < 1:
-        raise BadSetting(field, text, _FORMS)
+        raise BadSetting(field, text, SUBSET_FORMS)
     if source.multi_label or not source.label_names:
         raise BadSetting(field, text, "needs a data set with one label an image")
     chosen = _each_class(source, each, seed, there)
     return Subset(source, len(chosen), lambda indices: chosen[indices], chosen.nbytes)
-
-
-def _size(text: str, whole: int, field: str) -> int:
-    found = re.fullmatch(r"\s*(\d[\d_]*(?:\.\d+)?)\s*(%|k|M|)\s*", text)
-    if not found:
-        raise BadSetting(field, text, _FORMS)
-    number = Fraction(found[1].replace("_", ""))
-    if found[2] == "%":
-        if not 0 < number <= 100:
-            raise BadSetting(field, text, "must be more than 0% and at most 100%")
-        return max(1, round(number * whole / 100))
-    number *= _UNITS[found[2]]
-    if number.denominator != 1 or number < 1:
-        raise BadSetting(field, text, _FORMS)
-    if number > whole:
-        raise BadSetting(field, text, f"the split has only {whole:,} examples")
-    return int(number)
 
 
 def _each_class(source: Source, each: int, seed: int, there: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

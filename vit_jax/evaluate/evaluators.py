@@ -11,6 +11,7 @@ from vit_jax.errors import BadSetting, UserError
 from vit_jax.evaluate.classification import Classification
 from vit_jax.evaluate.frozen import Frozen, Splits
 from vit_jax.evaluate.settings import EvaluatorSettings
+from vit_jax.evaluate.speed import Speed
 from vit_jax.evaluate.vtab import vtab_score
 from vit_jax.models import Model, Params
 
@@ -62,6 +63,8 @@ def make_evaluator(settings: EvaluatorSettings, subject: Subject, field: str) ->
     Raises:
       BadSetting, UserError: a data set or split does not exist or is not prepared, or has other classes.
     """
+    if settings.kind == "speed":
+        return Speed(subject.model, subject.mesh, settings.most, subject.params)
     if settings.task == "vtab":
         tasks = {name: dataclasses.replace(settings, task=name) for name in catalog.VTAB}
         return VtabEvaluator({name: make_evaluator(own, subject, field) for name, own in tasks.items()}, settings)

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import optax
 
 
-def classification_loss(logits: jax.Array, labels: jax.Array, kind: str, smoothing: float = 0.0) -> jax.Array:
+def classification_loss(
+    logits: jax.Array, labels: jax.Array, kind: str, smoothing: float | jax.Array = 0.0
+) -> jax.Array:
     """Loss of each example, (b,) float32.
 
     Args:

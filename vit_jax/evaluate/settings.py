@@ -5,7 +5,7 @@ import dataclasses
 from vit_jax.durations import Duration
 from vit_jax.errors import BadSetting, did_you_mean
 
-KINDS = ("classification", "fewshot", "knn", "linear")
+KINDS = ("classification", "fewshot", "knn", "linear", "speed")
 TARGETS = ("mean_colour", "small_colours", "pixels")
 
 
@@ -66,7 +66,8 @@ class EvaluatorSettings:
 
     Attributes:
       kind: `classification` with the model's own classifier; on frozen features `fewshot` (regularised least squares on
-        a few images of each class, paper section 4.1), `linear` (the same on all training images) or `knn`.
+        a few images of each class, paper section 4.1), `linear` (the same on all training images) or `knn`; without
+        data `speed`, images a second of the forward pass and the largest batch that fits (paper, figure 12).
       task: of the catalog (`vit_jax data --catalog`): gives data set, splits, labels and pre-processing; `vtab` stands
         for its 19 tasks, their means by group and over all.
       every: how often, besides at the end of the run.
@@ -85,6 +86,7 @@ class EvaluatorSettings:
       bias: value of the constant feature that stands for a bias; 0 for none.
       whiten: give each feature mean 0 and deviation 1 over the support.
       neighbours: of `knn`.
+      most: largest batch that `speed` tries, global.
     """
 
     kind: str = "classification"
@@ -104,6 +106,7 @@ class EvaluatorSettings:
     bias: float = 100.0
     whiten: bool = True
     neighbours: int = 20
+    most: int = 4096
 
     def __post_init__(self) -> None:
         Duration.parse(self.every, "every")
@@ -113,7 +116,7 @@ class EvaluatorSettings:
             raise BadSetting("shots", self.shots, "must be numbers of at least 1")
         if not self.l2 or min(self.l2) <= 0:
             raise BadSetting("l2", self.l2, "must be one or several positive numbers")
-        for field in ("seeds", "neighbours"):
+        for field in ("seeds", "neighbours", "most"):
             if getattr(self, field) < 1:
                 raise BadSetting(field, getattr(self, field), "must be at least 1")
         if self.bias < 0:

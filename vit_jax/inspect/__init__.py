@@ -1,4 +1,4 @@
-"""Parameters -> pictures: filters, position embeddings, attention; learning curves, sheets, and pages to show them."""
+"""Parameters -> pictures: filters, position embeddings, attention; learning curves and sheets of pictures."""
 
 from vit_jax.inspect.album import SHOWN, Album, check_folder, pictures
 from vit_jax.inspect.attention import (
@@ -14,7 +14,6 @@ from vit_jax.inspect.contact_sheet import draw_contact_sheet
 from vit_jax.inspect.curves import draw_learning_curve
 from vit_jax.inspect.filters import Filters, pixel_filters, principal_components
 from vit_jax.inspect.overlay import overlay_mask
-from vit_jax.inspect.page import Picture, Section, Table, html_page
 from vit_jax.inspect.positions import cosine_similarity, position_embeddings
 
 __all__ = [
@@ -25,9 +24,6 @@ __all__ = [
     "AttentionMaps",
     "AttentionStatistics",
     "Filters",
-    "Picture",
-    "Section",
-    "Table",
     "absent",
     "attention_maps",
     "attention_rollout",
@@ -37,7 +33,6 @@ __all__ = [
     "cosine_similarity",
     "draw_contact_sheet",
     "draw_learning_curve",
-    "html_page",
     "overlay_mask",
     "pictures",
     "pixel_filters",

@@ -24,9 +24,9 @@ from vit_jax.inspect.chapters import (
 )
 from vit_jax.inspect.choices import OF_IMAGES, absent, check_layers, spread, wanted
 from vit_jax.inspect.filters import filter_kernel
-from vit_jax.inspect.page import Part, Section, Table, html_page
 from vit_jax.inspect.positions import position_parameters
 from vit_jax.models import Model, Params
+from vit_jax.pages import Part, Section, Table, html_page
 from vit_jax.trees import named_leaves, nested
 
 SHOWN = 8  # images whose attention is drawn

@@ -12,9 +12,9 @@ from vit_jax.inspect.draw_filters import draw_filters
 from vit_jax.inspect.draw_positions import draw_grid_similarity, draw_offset_similarity, shown_places
 from vit_jax.inspect.drawing import to_png
 from vit_jax.inspect.filters import pixel_filters
-from vit_jax.inspect.page import Picture, Section, Table
 from vit_jax.inspect.positions import cosine_similarity, position_embeddings
 from vit_jax.models import Model, Params
+from vit_jax.pages import Picture, Section, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

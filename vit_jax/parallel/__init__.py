@@ -14,6 +14,7 @@ from vit_jax.parallel.distributed import (
     together,
 )
 from vit_jax.parallel.feed import feed, host_rows, to_mesh
+from vit_jax.parallel.memory import available_bytes, device_bytes, program_bytes
 from vit_jax.parallel.mesh import batch_parallelism, check_batch, describe_mesh, make_mesh
 from vit_jax.parallel.settings import AXES, BATCH_AXES, MeshSettings
 from vit_jax.parallel.sharding import (
@@ -40,6 +41,7 @@ __all__ = [
     "abstract_mesh",
     "automatic_fsdp",
     "automatic_mesh",
+    "available_bytes",
     "barrier",
     "batch_parallelism",
     "batch_sharding",
@@ -48,6 +50,7 @@ __all__ = [
     "chip_of",
     "constrain_on",
     "describe_mesh",
+    "device_bytes",
     "feed",
     "from_main",
     "host_rows",
@@ -59,6 +62,7 @@ __all__ = [
     "preempted_at",
     "process_count",
     "process_index",
+    "program_bytes",
     "replicated",
     "start",
     "state_shardings",

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from vit_jax.data import catalog
 from vit_jax.scaling.study import RunResult
 from vit_jax.scaling.table6 import AVERAGE_OF_5, EVALUATIONS, TABLE_6
+from vit_jax.scaling.transfers import SEED
 
 FAMILIES = ("ViT", "hybrid", "ResNet")
 AVERAGE = "average_of_5"
 _TITLES = {AVERAGE: "average of 5", "eval": "accuracy"}  # what training itself evaluates is recorded as `eval/...`
-_SEED = "config.seed"
 _UNITS = {1: "zettaFLOPs", 0: "exaFLOPs", -1: "petaFLOPs", -2: "teraFLOPs", -3: "gigaFLOPs"}
 
 
@@ -75,7 +75,7 @@ def points_of_runs(runs: Iterable[RunResult], evaluation: str) -> dict[str, list
     for run in runs:
         found = score(run, evaluation)
         if run.status == "done" and found is not None:
-            others = {key: value for key, value in run.overrides.items() if key != _SEED}
+            others = {key: value for key, value in run.overrides.items() if key != SEED}
             key = (run.cost.family, run.cost.model, run.cost.exaflops, json.dumps(others, sort_keys=True))
             seeds[key].append((found, run.cost.epochs))
     best: dict[tuple[str, str, float], tuple[float, float]] = {}

@@ -171,13 +171,22 @@ def _series(run: RunResult, key: str, size: float) -> tuple[np.ndarray, np.ndarr
     return steps / run.cost.steps * run.cost.exaflops / size, values * (1 if key == "loss" else 100)
 
 
-def draw_data_size(lines: Mapping[str, Mapping[tuple[str, str], Sequence[tuple[int, float]]]], path: Path) -> Path:
-    """Draws accuracy against the number of training images, a line for each model, as in the paper's figure 4.
+# {what is on the y axis: {(family, model): [(x, y), ...]}}; each has its own panel.
+Lines = Mapping[str, Mapping[tuple[str, str], Sequence[tuple[int, float]]]]
 
-    Args:
-      lines: {what: {(family, model): [(images, accuracy in percent), ...]}}; each `what` has its own panel.
-      path: the PNG to write.
-    """
+
+def draw_data_size(lines: Lines, path: Path) -> Path:
+    """Draws accuracy in percent against the number of training images, as in the paper's figure 4."""
+    return _draw_models(lines, path, "training images")
+
+
+def draw_speed(lines: Lines, path: Path) -> Path:
+    """Draws what inference costs against the side of the images, as in the paper's figure 12."""
+    return _draw_models(lines, path, "side of the images (pixels)", yscale="log")
+
+
+def _draw_models(lines: Lines, path: Path, xlabel: str, **more: Any) -> Path:
+    """A line for each model over a logarithmic axis."""
     with _figure(path, (4.8 * len(lines) + 0.4, 4.0)) as figure:
         _legend(figure, (family for models in lines.values() for family, _ in models))
         for axes, (what, models) in zip(figure.subplots(1, len(lines), squeeze=False)[0], lines.items(), strict=True):
@@ -189,8 +198,10 @@ def draw_data_size(lines: Mapping[str, Mapping[tuple[str, str], Sequence[tuple[i
                 axes.plot(x, y, color=color, marker=marker, markersize=4.5, linewidth=1.1)
                 ends.append(Label(x[-1], y[-1], model, color))
                 images += x
-            axes.set(xlabel="training images", ylabel=what, xscale="log")
+            axes.set(xlabel=xlabel, ylabel=what, xscale="log", **more)
             _plain_numbers(axes.xaxis, images)
+            if more:
+                _plain_numbers(axes.yaxis, [end.y for end in ends])
             axes.margins(x=0.12)
             place_labels(axes, ends)
     return path

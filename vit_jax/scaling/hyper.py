@@ -11,10 +11,13 @@ A sweep file takes this module as the argument of `get_hyper`:
         return hyper.when({"model.variant": "L/16"}, points, {"train.duration": "14 epochs"})
 
 `sweep`, `fixed`, `product`, `zipit` and `chainit` are called like the functions of the same names that the published
-config files of big_vision and Scenic expect; `table` and `when` are ours. Keys may be written with or without
-`config.`; points always have it. Whatever makes no sense, such as a sweep without points, is a `UserError`.
+config files of big_vision and Scenic expect; `table`, `when` and `then` are ours. Keys may be written with or without
+`config.`; points always have it. The key `config` by itself names the config file that a point starts from, in place
+of the `get_config` of the sweep file: `hyper.sweep("config", ["configs/pretrain.py:B/16,jft"])`. Whatever makes no
+sense, such as a sweep without points, is a `UserError`.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -23,7 +26,16 @@ from vit_jax.errors import UserError
 
 Point = dict[str, Any]
 
+BASE = "config"  # the key that names a config file
+WEIGHTS = "config.init.checkpoint"
 _PREFIX = "config."
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsOf:
+    """As the value of `init.checkpoint`: the weights of another run of the sweep, whose point this is."""
+
+    point: Mapping[str, Any]
 
 
 def sweep(key: str, values: Iterable[Any]) -> list[Point]:
@@ -129,8 +141,34 @@ def when(
     return [{**point, **added} if meet else dict(point) for point, meet in zip(found, meets, strict=True)]
 
 
+def then(parents: Iterable[Point], children: Iterable[Point] | Callable[[Point], Iterable[Point]]) -> list[Point]:
+    """Each parent, and after it its children: runs that start from its weights, such as fine-tuning.
+
+        hyper.then(pretraining, hyper.sweep("data.task", ["cifar10", "oxford_iiit_pet"]))
+
+    A child is its parent with other values. One that names a config of its own, by the key `config`, is that config
+    with its values, and has nothing of its parent but the weights.
+
+    Args:
+      parents: of a sweep.
+      children: of each parent; or a function that gives them for a parent's point, whose keys start with `config.`.
+
+    Raises:
+      UserError: there are no parents, or no children.
+    """
+    (found,) = _lists("then", [parents])
+    points = []
+    for parent in found:
+        (own,) = _lists("then", [children(parent) if callable(children) else children])
+        start = {WEIGHTS: WeightsOf(parent)}
+        points += [parent, *({**({} if BASE in child else parent), **child, **start} for child in own)]
+    return [dict(point) for point in points]
+
+
 def full_key(key: str) -> str:
-    """`seed` and `config.seed` -> `config.seed`."""
+    """`seed` and `config.seed` -> `config.seed`; `config` stays."""
+    if key == BASE:
+        return key
     if not isinstance(key, str) or not key.removeprefix(_PREFIX):
         raise UserError(f"hyper: the key {key!r} is no name of a setting, such as 'model.variant'")
     return key if key.startswith(_PREFIX) else _PREFIX + key

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax.errors import UserError
+from vit_jax.pages import Part, Picture, Section, Table, html_page, markdown_page
 from vit_jax.scaling.comparison import (
     AVERAGE,
     Point,
@@ -19,11 +20,12 @@ from vit_jax.scaling.comparison import (
     score,
     title,
 )
-from vit_jax.scaling.drawing import draw_accuracy, draw_data_size, draw_learning_curves
+from vit_jax.scaling.drawing import draw_accuracy, draw_data_size, draw_learning_curves, draw_speed
 from vit_jax.scaling.fits import LEVEL, MIN_RUNS, Fit
 from vit_jax.scaling.gains import Gain, compute_gains, fit_families, times
-from vit_jax.scaling.page import Picture, Section, Table, write_pages
+from vit_jax.scaling.status import clock_text, days_text, summary
 from vit_jax.scaling.study import RunResult, Study, is_number
+from vit_jax.scaling.transfers import rows_of
 
 REPORT = "report"
 _PANELS = 4  # of the picture against data size, at most
@@ -71,34 +73,37 @@ def write_report(study: Study, folder: str | Path, *, paper: bool = False) -> Re
         table = _write_csv(study, folder / "runs.csv")
     except OSError as error:
         raise UserError(f"report folder {str(folder)!r} cannot be written: {error.strerror}") from None
-    names = evaluations(study.runs)
-    compared = [_compare(study, name) for name in names]
-    compared = [c for c in compared if c.points]
+    rows = rows_of(study)
+    names = evaluations(rows)
+    compared = [c for c in (_compare(rows, name) for name in names) if c.points]
     compared.sort(key=lambda c: c.evaluation != AVERAGE)  # the summary of all others first
-    summary = _summary(study)
     sentences = [gain.sentence(_said(c.evaluation)) for c in compared[:1] for gain in c.gains]
     if not sentences and compared and len(compared[0].points) > 1:
         sentences.append("No two families reach a common accuracy, so none is said to need less compute.")
     if paper and not any(points_of_paper(c.evaluation) for c in compared):
         sentences.append("The ViT paper's table 6 has none of these evaluations, so none of its points are drawn.")
+    lead = [summary(study), *sentences]
     sections = [
-        Section("Summary", [summary, *sentences]),
         *[Section(f"Compute and {_said(c.evaluation)}", [_accuracy_picture(c, folder, paper)]) for c in compared[:1]],
-        Section("Runs", [_runs_table(study, names)]),
+        Section("Runs", [_runs_table(rows, names)]),
         *_problems(study),
         *_gain_section(compared),
-        *_curve_sections(study, folder),
-        *_data_size_sections(study, folder),
+        *_curve_sections(rows, folder),
+        *_data_size_sections(rows, folder),
+        *_speed_sections(rows, folder),
     ]
     if compared[1:]:
         sections.append(Section("Other evaluations", [_accuracy_picture(c, folder, paper) for c in compared[1:]]))
-    pages = write_pages(folder, "report", f"Scaling study: {study.config}", sections)
-    pictures = [block.path for section in sections for block in section.blocks if isinstance(block, Picture)]
-    return Report([summary, *sentences], [*reversed(pages), table, *pictures])
+    title_ = f"Scaling study: {study.config}"
+    page, markdown = folder / "report.html", folder / "report.md"
+    page.write_text(html_page(title_, sections, lead), encoding="utf-8")
+    markdown.write_text(markdown_page(title_, sections, lead), encoding="utf-8")
+    pictures = [folder / part.file for section in sections for part in section.parts if isinstance(part, Picture)]
+    return Report(lead, [page, markdown, table, *pictures])
 
 
-def _compare(study: Study, evaluation: str) -> Comparison:
-    points = points_of_runs(study.runs, evaluation)
+def _compare(rows: Sequence[RunResult], evaluation: str) -> Comparison:
+    points = points_of_runs(rows, evaluation)
     runs = _as_runs(points)
     fits = fit_families(runs)
     return Comparison(evaluation, points, fits, compute_gains(runs, fits))
@@ -114,15 +119,6 @@ def _said(evaluation: str) -> str:
     return special.get(evaluation, f"{title(evaluation)} accuracy")
 
 
-def _summary(study: Study) -> str:
-    counts = {status: sum(run.status == status for run in study.runs) for status in ("failed", "unfinished", "waiting")}
-    done = sum(run.status == "done" for run in study.runs)
-    rest = "".join(f", {count} {status}" for status, count in counts.items() if count)
-    days = sum(run.device_days for run in study.runs if run.device_days)
-    spent = f"; {_days(days)} device-days so far" if days else ""
-    return f"{done} of {len(study.runs)} runs are done{rest}{spent}."
-
-
 def _accuracy_picture(compared: Comparison, folder: Path, paper: bool) -> Picture:
     name, said = compared.evaluation, _said(compared.evaluation)
     reference = points_of_paper(name) if paper else {}
@@ -134,8 +130,10 @@ def _accuracy_picture(compared: Comparison, folder: Path, paper: bool) -> Pictur
         reference,
         fit_families(_as_runs(reference)),
     )
-    caption = f"{said[:1].upper()}{said[1:]} against training compute. "
-    caption += "Each point is a model and a length of training: the mean over seeds, of the best settings tried. "
+    alt = f"{said[:1].upper()}{said[1:]} against training compute"
+    caption = (
+        f"{alt}. Each point is a model and a length of training: the mean over seeds, of the best settings tried. "
+    )
     if compared.fits:
         caption += f"Curves are saturating power laws, with pointwise {LEVEL:.0%} bands. "
     without = [family for family in compared.points if family not in compared.fits]
@@ -143,40 +141,29 @@ def _accuracy_picture(compared: Comparison, folder: Path, paper: bool) -> Pictur
         caption += f"No curve for {' and '.join(without)}: that takes {MIN_RUNS} points, and accuracy that rises. "
     if reference:
         caption += "Hollow: the ViT paper's table 6, pre-trained on JFT-300M."
-    return Picture(path, caption.strip())
+    return Picture.read(path, alt, caption.strip())
 
 
-def _runs_table(study: Study, names: Sequence[str]) -> Table:
-    """Like the paper's table 6, a row a run."""
-    unit, size = compute_unit(run.cost.exaflops for run in study.runs)
-    timed = any(run.seconds is not None for run in study.runs)
+def _runs_table(runs: Sequence[RunResult], names: Sequence[str]) -> Table:
+    """Like the paper's table 6, a row a run, with its transfers."""
+    unit, size = compute_unit(run.cost.exaflops for run in runs)
+    timed = any(run.seconds is not None for run in runs)
     header = ["model", "epochs", *map(title, names), "parameters", unit]
     header += [*(["device-days", "time"] if timed else []), "run"]
     rows = []
-    for run in study.runs:
+    for run in runs:
         cost = run.cost
         scores = [_number(score(run, name), ".2f") for name in names]
         if run.status != "done":  # what it has is no result yet
             scores = [run.status, *[""] * (len(names) - 1)] if names else []
         row = [cost.model, f"{cost.epochs:.3g}", *scores, f"{cost.parameters:,}", f"{cost.exaflops / size:,.4g}"]
-        row += [_days(run.device_days), _clock(run.seconds)] if timed else []
+        row += [days_text(run.device_days), clock_text(run.seconds)] if timed else []
         rows.append([*row, cost.name])
-    return Table(header, rows, words=("run",))
+    return Table(header, rows)
 
 
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
-
-
-def _days(value: float | None) -> str:
-    return _number(value, ",.0f" if value and value >= 100 else ".3g")
-
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}"
 
 
 def _problems(study: Study) -> list[Section]:
@@ -185,9 +172,7 @@ def _problems(study: Study) -> list[Section]:
         for run in study.runs
         if run.status != "done"
     ]
-    return [Section("Not done", [Table(["run", "status", "step", "error"], rows, words=("status", "error"))])] * bool(
-        rows
-    )
+    return [Section("Not done", [Table(["run", "status", "step", "error"], rows)])] * bool(rows)
 
 
 def _gain_section(compared: Iterable[Comparison]) -> list[Section]:
@@ -202,7 +187,7 @@ def _gain_section(compared: Iterable[Comparison]) -> list[Section]:
             where = "{:.1f} to {:.1f}".format(*gain.accuracies)
             over = f"{times(gain.lowest)} to {times(gain.highest)}"
             gains.append([title(c.evaluation), gain.frugal, gain.costly, times(gain.typical), gain.sure, over, where])
-    blocks: list[str | Table | Picture] = []
+    blocks: list[Part] = []
     if gains:
         blocks.append(
             "Compute that the second family needs over that of the first at equal accuracy: the median over all "
@@ -217,7 +202,7 @@ def _gain_section(compared: Iterable[Comparison]) -> list[Section]:
             "lowest, highest",
             "range (%)",
         ]
-        blocks.append(Table(columns, gains, words=("family", "than")))
+        blocks.append(Table(columns, gains))
     if fits:
         blocks.append(
             "Fitted: error = floor + b x compute^-exponent, with the error in percent. Noise is the standard deviation "
@@ -225,7 +210,7 @@ def _gain_section(compared: Iterable[Comparison]) -> list[Section]:
             "counts the noise itself as uncertain."
         )
         columns = ["evaluation", "family", "points", "floor (%)", "exponent", "noise", "R2"]
-        blocks.append(Table(columns, fits, words=("family",)))
+        blocks.append(Table(columns, fits))
     return [Section("Compute at equal accuracy", blocks)] if blocks else []
 
 
@@ -233,19 +218,20 @@ def _with(value: float, interval: tuple[float, float]) -> str:
     return f"{value:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"
 
 
-def _curve_sections(study: Study, folder: Path) -> list[Section]:
+def _curve_sections(rows: Sequence[RunResult], folder: Path) -> list[Section]:
     """Not of failed runs: a loss that explodes leaves no room for the others."""
-    trained = [run for run in study.runs if run.status != "failed"]
+    trained = [run for run in rows if run.status != "failed"]
     runs = [run for run in trained if any(is_number(r.get("loss")) and r["loss"] > 0 for r in run.records)]
     if not runs:
         return []
-    caption = "Training loss and accuracy on the evaluation split, against the compute spent so far; larger is darker."
-    return [Section("Learning curves", [Picture(draw_learning_curves(runs, folder / "learning_curves.png"), caption)])]
+    alt = "Training loss and accuracy on the evaluation split, against the compute spent so far"
+    path = draw_learning_curves(runs, folder / "learning_curves.png")
+    return [Section("Learning curves", [Picture.read(path, alt, f"{alt}; larger is darker.")])]
 
 
-def _data_size_sections(study: Study, folder: Path) -> list[Section]:
+def _data_size_sections(rows: Sequence[RunResult], folder: Path) -> list[Section]:
     """Accuracy against data size, where models were trained on several sizes: few-shot results if there are any."""
-    done = [run for run in study.runs if run.status == "done"]
+    done = [run for run in rows if run.status == "done"]
     found: dict[str, dict[tuple[str, str], dict[int, float]]] = {}
     for run in done:
         few = {f"{title(name)}, {shots}-shot (%)": value for (name, shots), value in sorted(run.few_shot.items())}
@@ -261,8 +247,38 @@ def _data_size_sections(study: Study, folder: Path) -> list[Section]:
     if not lines:
         return []
     lines = dict(list(lines.items())[:_PANELS])
-    caption = "The best run of each model on so many training images."
-    return [Section("Size of the data", [Picture(draw_data_size(lines, folder / "data_size.png"), caption)])]
+    alt = "Accuracy against the number of training images"
+    path = draw_data_size(lines, folder / "data_size.png")
+    return [Section("Size of the data", [Picture.read(path, alt, "The best run of each model on so many images.")])]
+
+
+# What an evaluator of the kind `speed` records: (title, how it is written). The paper's figure 12 draws two of them.
+_SPEED = {
+    "images_per_second": ("images a second", ",.1f"),
+    "batch": ("in batches of", ",.0f"),
+    "largest": ("largest batch", ",.0f"),
+}
+
+
+def _speed_sections(rows: Sequence[RunResult], folder: Path) -> list[Section]:
+    """What inference costs, where it was measured."""
+    measured = [run for run in rows if run.status == "done" and run.speed]
+    if not measured:
+        return []
+    lines: dict[str, dict[tuple[str, str], list[tuple[int, float]]]] = {}
+    table = []
+    for run in measured:
+        cost, numbers = run.cost, {what: value for (_, what), value in run.speed.items()}
+        for what in ("images_per_second", "largest"):
+            if what in numbers:
+                models = lines.setdefault(_SPEED[what][0], {})
+                models.setdefault((cost.family, cost.model), []).append((cost.image_size[0], numbers[what]))
+        cells = [_number(numbers.get(what), form) for what, (_, form) in _SPEED.items()]
+        table.append([cost.model, "x".join(map(str, cost.image_size)), f"{cost.parameters:,}", *cells])
+    alt = "Speed of the forward pass against the side of the images"
+    picture = Picture.read(draw_speed(lines, folder / "speed.png"), alt, f"{alt}, over all devices.")
+    header = ["model", "pixels", "parameters", *(title for title, _ in _SPEED.values())]
+    return [Section("Cost of inference", [picture, Table(header, table)])]
 
 
 def _write_csv(study: Study, path: Path) -> Path:
@@ -283,4 +299,5 @@ def flat_row(run: RunResult) -> dict[str, Any]:
     row |= {"seconds": run.seconds, "device_days": run.device_days}
     row |= {name: score(run, name) for name in evaluations([run])}
     row |= {f"{name}/{shots}_shot": value for (name, shots), value in run.few_shot.items()}
+    row |= {f"{name}/{what}": value for (name, what), value in run.speed.items()}
     return row | {key: v if isinstance(v, str) else json.dumps(v) for key, v in run.overrides.items()}

@@ -12,6 +12,8 @@ from vit_jax.train.schedule import make_schedule
 from vit_jax.train.settings import RunSettings
 from vit_jax.train.state import abstract_state, create_state, state_shapes
 from vit_jax.train.step import make_train_step
+from vit_jax.train.together import train_together
+from vit_jax.train.vectorised import together_key
 from vit_jax.train.writers import METRICS_FILE, read_metrics
 
 __all__ = [
@@ -38,5 +40,7 @@ __all__ = [
     "read_metrics",
     "state_shapes",
     "supervised",
+    "together_key",
     "train",
+    "train_together",
 ]

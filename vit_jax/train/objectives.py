@@ -12,7 +12,7 @@ from vit_jax.models import Constrain, Model, Params, normalize
 Objective = Callable[[Params, dict[str, jax.Array], jax.Array, Constrain], tuple[jax.Array, dict[str, jax.Array]]]
 
 
-def supervised(model: Model, kind: str, smoothing: float) -> Objective:
+def supervised(model: Model, kind: str, smoothing: float | jax.Array) -> Objective:
     """Classification of labelled images; reports `accuracy`.
 
     Labels are as for `classification_loss`. With soft or several labels, the largest of the row counts as right, and

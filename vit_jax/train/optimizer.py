@@ -14,7 +14,9 @@ from vit_jax.train.settings import OptimizerSettings
 from vit_jax.trees import like, named_leaves
 
 
-def make_optimizer(settings: OptimizerSettings, names: list[str]) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(
+    settings: OptimizerSettings, names: list[str], weight_decay: float | jax.Array | None = None
+) -> optax.GradientTransformationExtraArgs:
     """Gradient -> update before the learning rate, see `OptimizerSettings`.
 
     With `sam` the update takes the argument `grad_fn`, (params, 0) -> gradient.
@@ -22,6 +24,7 @@ def make_optimizer(settings: OptimizerSettings, names: list[str]) -> optax.Gradi
     Args:
       settings: which optimizer.
       names: of all parameters, for the decay rules.
+      weight_decay: in place of that of the settings, which must not be 0 then; it may be traced.
 
     Raises:
       UserError: a decay rule is wrong, or no rule matches some parameter.
@@ -31,9 +34,10 @@ def make_optimizer(settings: OptimizerSettings, names: list[str]) -> optax.Gradi
         chain.append(("clip", optax.clip_by_global_norm(settings.clip_norm)))
     chain += _preconditioner(settings)
     multipliers = assign(names, settings.weight_decay_rules, "config.optimizer.weight_decay_rules")
+    decay = settings.weight_decay if weight_decay is None else weight_decay
     for value in sorted(set(multipliers.values()) - {0.0}):
         if settings.weight_decay:
-            chain.append((f"decay_{value:g}", _decay(settings.weight_decay * value, multipliers, value)))
+            chain.append((f"decay_{value:g}", _decay(decay * value, multipliers, value)))
     if settings.name == "lamb":
         chain.append(("trust", _by_layer(optax.scale_by_trust_ratio())))
     optimizer = optax.named_chain(*chain)
@@ -118,7 +122,7 @@ def _matrix(name: str, ndim: int) -> optax.contrib.MuonDimensionNumbers | None:
     return optax.contrib.MuonDimensionNumbers(tuple(range(first, ndim - outputs)), tuple(range(ndim - outputs, ndim)))
 
 
-def _decay(weight: float, multipliers: dict[str, float], value: float) -> optax.GradientTransformation:
+def _decay(weight: float | jax.Array, multipliers: dict[str, float], value: float) -> optax.GradientTransformation:
     def mask(params: optax.Params) -> optax.Params:
         return like(params, {name: multipliers[name] == value for name in named_leaves(params)})
 

@@ -19,17 +19,18 @@ State = dict[str, Any]
 INIT_STREAM, DROPOUT_STREAM = 0, 1
 
 
-def stream_key(seed: int, stream: int) -> jax.Array:
+def stream_key(seed: int | jax.Array, stream: int) -> jax.Array:
     """The key of one purpose."""
     return jax.random.fold_in(jax.random.key(seed), stream)
 
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, key: jax.Array, ema: bool) -> State:
     """A fresh state, as a pure function."""
-    return _around(model.init(key), optimizer, ema)
+    return state_around(model.init(key), optimizer, ema)
 
 
-def _around(params: Params, optimizer: optax.GradientTransformation, ema: bool) -> State:
+def state_around(params: Params, optimizer: optax.GradientTransformation, ema: bool) -> State:
+    """The state at step 0 of these parameters, as a pure function."""
     state = {"step": jnp.zeros((), jnp.int32), "params": params, "opt": optimizer.init(params)}
     return {**state, "ema": params} if ema else state
 
@@ -71,5 +72,5 @@ def state_from(params: Params, optimizer: optax.GradientTransformation, abstract
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     placed = parallel.on_mesh(params, shardings["params"])
-    make = jax.jit(lambda params: _around(params, optimizer, "ema" in abstract), out_shardings=shardings)
+    make = jax.jit(lambda params: state_around(params, optimizer, "ema" in abstract), out_shardings=shardings)
     return make(placed)

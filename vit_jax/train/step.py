@@ -47,6 +47,37 @@ def make_train_step(
       micro_batches: parts of the batch whose gradients are averaged.
       ema_decay: of the averaged parameters, if the state has them.
     """
+    step = step_function(
+        objective,
+        optimizer,
+        schedule,
+        mesh,
+        multipliers,
+        seed=seed,
+        micro_batches=micro_batches,
+        ema_decay=ema_decay,
+    )
+    state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    return jax.jit(
+        step,
+        in_shardings=(state_shardings, parallel.batch_sharding(mesh)),
+        out_shardings=(state_shardings, parallel.replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def step_function(
+    objective: Objective,
+    optimizer: optax.GradientTransformationExtraArgs,
+    schedule: Callable[[jax.Array], jax.Array],
+    mesh: Mesh,
+    multipliers: Multipliers,
+    *,
+    seed: int | jax.Array,
+    micro_batches: int = 1,
+    ema_decay: float = 0.0,
+) -> TrainStep:
+    """The step as a pure function, not compiled; arguments as for `make_train_step`, of which numbers may be traced."""
     constrain = parallel.constrain_on(mesh)
     unchanging = frozen(multipliers)
 
@@ -78,13 +109,7 @@ def make_train_step(
         norms = {"gradient_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(update)}
         return new, {"loss": loss, **extra, "learning_rate": learning_rate, **norms}
 
-    state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    return jax.jit(
-        step,
-        in_shardings=(state_shardings, parallel.batch_sharding(mesh)),
-        out_shardings=(state_shardings, parallel.replicated(mesh)),
-        donate_argnums=0,
-    )
+    return step
 
 
 def _accumulate(

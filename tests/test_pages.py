@@ -1,4 +1,4 @@
-"""The page writer: one file, nothing loaded, text escaped, pictures and tables whole."""
+"""The page writer: one file, nothing loaded, text escaped, pictures and tables whole; and the same as Markdown."""
 
 import base64
 import re
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vit_jax.inspect import Picture, Section, Table, html_page
 from vit_jax.inspect.drawing import new_figure, to_png
+from vit_jax.pages import Picture, Section, Table, html_page, markdown_page, text_table
 
 VOID = {"meta", "img", "br"}
 
@@ -104,11 +104,16 @@ def test_several_sections_are_listed_with_links_that_lead_there():
 
 
 def test_numbers_are_set_to_the_right_and_text_to_the_left():
-    rows = [["B/16", 1_234_567, "84.15", "-", "3 %"], ["L/16", 2, "1e-3", "7", "x"]]
-    page = Page(html_page("T", [Section("S", [Table(["model", "images", "accuracy", "old", "mixed"], rows)])]))
+    rows = [
+        ["B/16", 1_234_567, "84.15", "-", "3 %", "2.0 (1.6 to 2.5)", "0:01:02"],
+        ["L/16", 2, "1e-3", "7", "x", "from 2", ""],
+        ["H/14", 3, "failed", "", "y", "2.2 to 7.4", "5 of 9"],
+    ]
+    header = ["model", "images", "accuracy", "old", "mixed", "interval", "time"]
+    page = Page(html_page("T", [Section("S", [Table(header, rows)])]))
     right = [attributes.get("class") == "n" for attributes in page.all("th")]
-    assert right == [False, True, True, True, False]
-    assert [attributes.get("class") == "n" for attributes in page.all("td")] == right * 2
+    assert right == [False, True, True, True, False, True, True]
+    assert [attributes.get("class") == "n" for attributes in page.all("td")] == right * 3
     assert "1,234,567" in page.text
 
 
@@ -125,3 +130,32 @@ def test_what_is_no_png_is_refused():
 def test_rows_of_another_length_are_refused():
     with pytest.raises(ValueError, match="more or fewer cells"):
         Table(["a", "b"], [["1", "2"], ["3"]])
+
+
+NASTY = "a|b <script>alert('x')</script> *c* & [d] \\ e"
+
+
+def test_markdown_has_the_same_and_links_its_pictures(tmp_path, png):
+    (tmp_path / "p.png").write_bytes(png)
+    picture = Picture.read(tmp_path / "p.png", NASTY, "caption")
+    assert picture.png == png
+    table = Table(["name", "value", "error"], [["x_1", "12", NASTY]], "about")
+    text = markdown_page("Title <b>", [Section("One", ["text", table]), Section("Two", [picture])], ["lead"])
+    lines = text.splitlines()
+    assert lines[0] == r"# Title \<b>"
+    assert {"lead", "## One", "text", "about", "## Two", "caption", "| --- | ---: | --- |"} <= set(lines)
+    (row,) = (line for line in lines if line.startswith("| x_1"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 4
+    assert re.sub(r"\\(.)", r"\1", row) == f"| x_1 | 12 | {NASTY} |"
+    assert f"]({picture.file})" in text
+    assert picture.file == "p.png"
+
+
+def test_code_is_code_in_markdown_too():
+    text = markdown_page("T", [Section("S", ["run `vit_jax <a|b>`, not ` or *"])])
+    assert r"run `vit_jax <a\|b>`, not \` or \*" in text
+
+
+def test_a_table_for_a_terminal_has_its_columns_below_each_other():
+    lines = text_table(Table(["model", "images"], [["B/16", 1000], ["R50+L/16", "7"]])).splitlines()
+    assert lines == ["model     images", "B/16       1,000", "R50+L/16       7"]
