@@ -9,6 +9,7 @@ from vit_jax.errors import Diverged, Stopped, Unsaved, UserError, did_you_mean
 
 VERBS = {
     "train": "pre-train or fine-tune a model; the same command resumes",
+    "plan": "compile a run for TPUs that are not here: does it fit, how long, what bounds it",
     "recipes": "the shipped recipes with their published results",
     "finetune-grid": "choose the learning rate on held-out images, train on all, test over seeds",
     "evaluate": "accuracy and loss of a checkpoint on a split or on other data sets, every example counted once",

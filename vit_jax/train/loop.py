@@ -14,14 +14,11 @@ from vit_jax.train.goodput import CHECKPOINT, GOODPUT_FILE, INPUT, OTHER, START,
 from vit_jax.train.hang import HangWatch
 from vit_jax.train.hooks import PICTURES, Evaluate, Hook, Inspect, SaveCheckpoint
 from vit_jax.train.metrics import MetricsLog
-from vit_jax.train.mixing import mixed
-from vit_jax.train.objectives import Objective, masked_patches, supervised
 from vit_jax.train.preflight import Plan, preflight
 from vit_jax.train.profiling import Profiler, traces
 from vit_jax.train.progress import Clock, Reporter
 from vit_jax.train.settings import RunSettings
 from vit_jax.train.state import State, create_state, state_from
-from vit_jax.train.step import TrainStep, make_train_step
 from vit_jax.train.stopping import StopSignal
 from vit_jax.train.tolerance import Tolerance
 from vit_jax.train.workdir import check_same_run, check_shared, claim
@@ -230,7 +227,7 @@ def _make_up_for_what_was_missed(run: Run, state: State) -> None:
 def _steps(run: Run, state: State) -> State:
     """Steps `first + 1` to the last."""
     total, during = run.plan.steps.total, run.goodput.during
-    train_step, batches, program = _train_step(run.plan), _batches(run.plan, run.first), None
+    train_step, batches, program = run.plan.train_step(), _batches(run.plan, run.first), None
     hooks: list[Hook] = [run.save, *run.evaluate, *run.inspect]
     for step in range(run.first + 1, total + 1):
         with during(INPUT if program else START):
@@ -285,28 +282,6 @@ def _next_batch(run: Run, batches: Iterator[dict[str, jax.Array]], state: State,
         if step - 1 > run.first:
             run.save.now(step - 1, state)
         raise
-
-
-def _objective(plan: Plan) -> Objective:
-    train = plan.settings.train
-    if train.objective == "masked_patches":
-        return masked_patches(plan.model, plan.settings.masked)
-    return mixed(supervised(plan.model, train.loss, train.label_smoothing), train, plan.model.classes)
-
-
-def _train_step(plan: Plan) -> TrainStep:
-    train = plan.settings.train
-    return make_train_step(
-        _objective(plan),
-        plan.optimizer,
-        plan.schedule,
-        plan.state,
-        plan.mesh,
-        plan.multipliers,
-        seed=plan.settings.seed,
-        micro_batches=train.micro_batches,
-        ema_decay=train.ema_decay,
-    )
 
 
 def _batches(plan: Plan, first: int) -> Iterator[dict[str, jax.Array]]:
