@@ -4,6 +4,8 @@ import concurrent.futures
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,17 @@ def test_repeats_are_found_and_nothing_of_the_compiler_stays(tmp_path, monkeypat
     assert answers[0] == answers[1]  # with the seconds that the compiler took
     assert len(list((tmp_path / "plans").iterdir())) == 1
     assert dict(os.environ) == before
+
+
+def test_planning_claims_no_accelerator():
+    """Only compilers load libtpu, which would look for a TPU here and complain that there is none."""
+    outside = {k: v for k, v in os.environ.items() if not k.startswith(("TPU", "ALLOW", "JAX_PLATFORMS"))}
+    command = [sys.executable, "-m", "vit_jax", "plan", "--config=configs/digits.py", "--config.data.task=digits"]
+    command += ["--topology=v5e:2x2", "--search", "--budget=0.0001"]
+    done = subprocess.run(command, env=outside, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0
+    assert all(line.endswith("the time was up") for line in done.stderr.splitlines()), done.stderr
+    assert "none of these fits" in done.stdout
 
 
 def test_l16_does_not_fit_sixteen_small_chips_unless_laid_out_as_the_search_found():
