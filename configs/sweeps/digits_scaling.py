@@ -42,18 +42,18 @@ def get_config() -> ConfigDict:
 
 
 def get_hyper(hyper, argument=""):
-    """Thirteen models; each pre-trained, then fine-tuned."""
+    """Ten models, three of them trained for a second length; each pre-trained, then fine-tuned."""
     seeds = parse_argument(argument, seeds=1)["seeds"]
-    vits = hyper.table(
-        ("model.variant", "model.depth"),
-        [("mu/4", 1), ("mu/4", 3), ("nano/4", 2), ("nano/4", 4), ("nano/2", 3)],
-    )
-    hybrids = hyper.table(
-        TRUNK,
-        [("R26+mu/16", (1,), 1), ("R26+mu/16", (1,), 3), ("R26+nano/16", (1,), 2), ("R26+nano/16", (2,), 4)],
-    )
-    resnets = hyper.table(TRUNK[:2], [("R26x1", (1,)), ("R26x1", (2,)), ("R26x1", (2, 2)), ("R26x1", (3, 4))])
-    models = hyper.chainit([vits, hybrids, resnets])
+    vits = hyper.table(("model.variant", "model.depth"), [("mu/4", 1), ("mu/4", 3), ("nano/4", 2), ("nano/4", 4)])
+    hybrids = hyper.table(TRUNK, [("R26+mu/16", (1,), 1), ("R26+nano/16", (1,), 2), ("R26+nano/16", (2,), 4)])
+    resnets = hyper.table(TRUNK[:2], [("R26x1", (1,)), ("R26x1", (2,)), ("R26x1", (2, 2))])
+    # One more length of training for each family, where another model would add little.
+    lengths = [
+        hyper.table(("model.variant", "model.depth", "train.duration"), [("nano/4", 4, "40 epochs")]),
+        hyper.table((*TRUNK, "train.duration"), [("R26+mu/16", (1,), 1, "3 epochs")]),
+        hyper.table((*TRUNK[:2], "train.duration"), [("R26x1", (1,), "3 epochs")]),
+    ]
+    models = hyper.chainit([vits, hybrids, resnets, *lengths])
     if seeds > 1:
         models = hyper.product([models, hyper.sweep("seed", range(seeds))])
     transfer = hyper.table(

@@ -16,7 +16,7 @@ from vit_jax.scaling import read_study
 
 from . import runs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SWEEP = """
 from ml_collections import ConfigDict

@@ -149,12 +149,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_the_cost_of_inference_is_drawn_where_it_was_measured(tmp_path):
-    def run(model, side, rate, **more):
-        speed = {("speed", "images_per_second"): rate, ("speed", "batch"): 64.0, **more}
+    def run(model, side, rate, more=()):
+        speed = {("speed", "images_per_second"): rate, ("speed", "batch"): 64.0} | dict(more)
         return result(name=f"{model}_{side}", model=model, image_size=(side, side), speed=speed)
 
     largest = {("speed", "largest"): 512.0}
-    runs = [run("B/16", 64, 1000.5, **largest), run("B/16", 128, 300.0), run("L/16", 64, 100.0)]
+    runs = [run("B/16", 64, 1000.5, largest), run("B/16", 128, 300.0), run("L/16", 64, 100.0)]
     report = write_report(Study("s.py", tuple(runs)), tmp_path)
     assert "speed.png" in {path.name for path in report.files}
     rows = table_below((tmp_path / "report.md").read_text(), "Cost of inference")

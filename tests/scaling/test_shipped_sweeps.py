@@ -11,6 +11,7 @@ from vit_jax.__main__ import main
 from vit_jax.config_files import SHIPPED
 from vit_jax.scaling import describe_sweep, load_sweep, sovit_shape, sweep_rows
 from vit_jax.scaling.table6 import EVALUATIONS, TABLE_6
+from vit_jax.train import open_split
 
 SWEEPS = {
     "scaling_study.py": (18, 90),
@@ -54,17 +55,21 @@ def test_every_file_is_tested_and_says_how_it_is_run_and_what_was_found():
         assert "found" in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in SWEEPS if name not in ("scaling_study.py:pretrain,name=my_set",)])
 def test_it_is_priced_without_any_data(name, monkeypatch):
-    monkeypatch.setattr("vit_jax.scaling.costs.open_split", None)
+    def opened(settings, *where):
+        assert settings.data.name == "synthetic", settings.data
+        return open_split(settings, *where)
+
+    monkeypatch.setattr("vit_jax.scaling.costs.open_split", opened)
     sweep = sweep_of(name)
     rows = sweep_rows(sweep, describe_sweep(sweep))
     assert all(row.cost.exaflops > 0 and row.cost.steps > 0 for row in rows)
     assert sum(1 + len(row.transfers) for row in rows) == len(sweep.runs)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_scaling_study_has_the_rows_parameters_and_compute_of_table_6(capsys):
     assert main(["sweep", "--config=configs/sweeps/scaling_study.py", "--dry-run", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)

@@ -15,6 +15,7 @@ from vit_jax.checkpoint import CHECKPOINTS, load
 from vit_jax.data import SyntheticDataset
 from vit_jax.errors import Diverged, Stopped, UserError
 from vit_jax.train import METRICS_FILE, Reporter, loop, program, read_metrics, train
+from vit_jax.train.goodput import GOODPUT_FILE
 
 
 class Signalling(Reporter):
@@ -40,7 +41,13 @@ def _saved(workdir):
 def test_a_run_writes_what_it_promises(tiny_run, tmp_path):
     result = train(tiny_run(), tmp_path / "w")
     assert result.step == 6
-    assert {p.name for p in (tmp_path / "w").iterdir()} == {"config.json", METRICS_FILE, CHECKPOINTS, "export"}
+    assert {p.name for p in (tmp_path / "w").iterdir()} == {
+        "config.json",
+        METRICS_FILE,
+        GOODPUT_FILE,
+        CHECKPOINTS,
+        "export",
+    }
     records = read_metrics(tmp_path / "w" / METRICS_FILE)
     assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4, 5, 6]
     evaluations = [r for r in records if "eval/accuracy" in r]

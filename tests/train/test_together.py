@@ -25,6 +25,7 @@ def runs_of(tiny_run, **groups):
             "train": {"micro_batches": 2, "ema_decay": 0.9, "duration": "12 steps"},
             "optimizer": {"weight_decay": 0.1, "clip_norm": 1.0},
             "evaluators": {"few": {"kind": "knn", "support": "train", "split": "test", "every": "6 steps"}},
+            "inspect": {"every": "6 steps", "only": ("filters",)},
             **groups,
         }
     )
@@ -54,19 +55,27 @@ def numbers(folder, *names):
     return np.array([[r[name] for name in names] for r in read_metrics(folder / METRICS_FILE) if names[0] in r])
 
 
+def pictures(folder):
+    return sorted(path.parent.name for path in folder.glob("inspect/*/index.html"))
+
+
+def records(folder):
+    """Steps of all records but those of the account of time, which only a run by itself has."""
+    return [r["step"] for r in read_metrics(folder / METRICS_FILE) if {"loss", "eval/loss", "few/accuracy"} & r.keys()]
+
+
 def assert_same_run(one, other):
-    assert [r["step"] for r in read_metrics(one / METRICS_FILE)] == [
-        r["step"] for r in read_metrics(other / METRICS_FILE)
-    ]
+    assert records(one) == records(other)
     for names in (("loss", "accuracy", "gradient_norm", "learning_rate"), ("eval/loss",), ("few/accuracy",)):
         np.testing.assert_allclose(numbers(one, *names), numbers(other, *names), rtol=2e-5, atol=1e-6)
+    assert pictures(one) == pictures(other)
     ours, theirs = (named_leaves(load(folder / "export" / "model.npz").params) for folder in (one, other))
     # The bias of the keys changes no attention: its gradient is rounding alone, which Adam makes as large as any other.
     for name in set(ours) - {"blocks/attn/key/bias"}:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_each_is_the_run_that_it_is_by_itself_also_after_being_stopped(tiny_run, tmp_path, monkeypatch):
     """Together; together, stopped and resumed; stopped and resumed by `train`, one by one: all like three `train`s."""
     settings = runs_of(tiny_run)
@@ -75,6 +84,7 @@ def test_each_is_the_run_that_it_is_by_itself_also_after_being_stopped(tiny_run,
     assert train_together(settings, at_once, reporter=QUIET) == [None] * 3
     for one, other in zip(whole, at_once, strict=True):
         assert_same_run(one, other)
+        assert pictures(other) == ["000000006", "000000012"]
 
     stopped = [tmp_path / f"stopped_{i}" for i in range(3)]
     with monkeypatch.context() as patch:
@@ -116,7 +126,7 @@ def test_a_run_that_diverges_leaves_the_others_alone(tiny_run, tmp_path):
     assert_same_run(folders[2], alone(settings[2], tmp_path / "alone"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_halves_are_trained_where_memory_is_short(tiny_run, tmp_path, monkeypatch, capfd):
     settings = runs_of(tiny_run, train={"duration": "2 steps"}, evaluators={})
     asked = []
@@ -132,7 +142,7 @@ def test_halves_are_trained_where_memory_is_short(tiny_run, tmp_path, monkeypatc
     assert all((folder / "export" / "model.npz").exists() for folder in folders)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_runs_on_a_mesh_that_start_from_weights(tiny_run, tmp_path):
     """Each from weights of its own, on eight devices of which two split the parameters."""
     start = [alone(tiny_run(seed=seed, train={"duration": "2 steps"}), tmp_path / f"start_{seed}") for seed in (0, 1)]

@@ -97,9 +97,9 @@ def _images(
     flags: argparse.Namespace, settings: "RunSettings", kinds: Sequence[str], has_data: bool
 ) -> "tuple[np.ndarray | None, list[str]]":
     """(uint8 images, their names); None where nothing asks for images, or there is no data set to take them from."""
-    from vit_jax.data import decode_files, preview
+    from vit_jax.data import decode_files
     from vit_jax.errors import UserError
-    from vit_jax.inspect import OF_IMAGES, spread
+    from vit_jax.inspect import OF_IMAGES, spread_images
     from vit_jax.train import open_split
 
     if not set(kinds) & set(OF_IMAGES):
@@ -110,10 +110,8 @@ def _images(
         if flags.only:
             raise UserError(f"--only={','.join(flags.only)}: the file names no data set; give --images or --split")
         return None, []
-    dataset = open_split(settings, flags.split or settings.evaluate.split or settings.data.train_split, "--split")
-    rows = spread(dataset.size, flags.count)
-    # One batch as long as the split, of which only these rows are read.
-    return preview.pictures(dataset.eval_batches(dataset.size, rows), len(rows), dataset.label_names)
+    split = flags.split or settings.evaluate.split or settings.data.train_split
+    return spread_images(open_split(settings, split, "--split"), flags.count)
 
 
 def _print(album: "Album", as_json: bool) -> None:

@@ -170,7 +170,7 @@ def _write(
     chapters: Mapping[str, Chapter],
     missing: Mapping[str, str],
 ) -> tuple[Path, ...]:
-    """Writes all files; the numbers first, which mark the folder as ours."""
+    """Writes all files; first the numbers, which mark the folder as ours, last the page: with it all are there."""
     files = {name: picture.png for chapter in chapters.values() for name, picture in chapter.pictures.items()}
     numbers: dict[str, Any] = {
         "made_by": _MADE_BY,
@@ -182,7 +182,8 @@ def _write(
         "absent": dict(missing),
         **{kind: chapter.numbers for kind, chapter in chapters.items()},
     }
-    contents = {NUMBERS: json.dumps(numbers).encode(), PAGE: _page(model, about, chapters, missing).encode(), **files}
+    page = _page(model, about, chapters, missing).encode()
+    contents = {NUMBERS: json.dumps(numbers).encode(), **files, PAGE: page}
     try:
         for name, content in contents.items():
             (folder / name).write_bytes(content)

@@ -1,6 +1,7 @@
 """Where a model attends: mean distance and spread of every head, rollout, and maps of single heads."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -64,23 +65,10 @@ def attention_statistics(
       mesh: to work on, images divided over its batch axes; None takes one device.
     """
     layout = _layout(model)
-
-    def read(weights: jax.Array, mask: jax.Array, positions: jax.Array) -> dict[str, jax.Array]:
-        front = layout.length - layout.patches
-        patches = weights[:, :, front:, front:]
-        share = patches.sum(axis=-1)
-        seen = (share > 0) & mask[:, None, None]
-        patches = patches / jnp.where(seen, share, 1.0)[..., None]
-        apart = jnp.linalg.norm(positions[:, None] - positions[None], axis=-1)
-        distance = jnp.einsum("bkqp,qp->bkq", patches, apart, precision=jax.lax.Precision.HIGHEST)
-        entropy = -jax.scipy.special.xlogy(patches, patches).sum(axis=-1) / jnp.log(2.0)
-        each = {"distance": distance, "entropy": entropy, "patch_share": share, "seen": jnp.ones_like(share)}
-        return {name: jnp.where(seen, value, 0.0).sum(axis=(0, 2)) for name, value in each.items()}
-
     positions = np.float32(model.stride) * np.indices(model.grid, np.float32).reshape(2, -1).T
     size = _images_at_once(model, 0)
     total: Any = None
-    for found, _ in _batches(model, params, images, mesh, size, read, positions):
+    for found, _ in _batches(model, params, images, mesh, size, _sums, _as_found, positions):
         total = found if total is None else jax.tree.map(jnp.add, total, found)
     sums = {name: np.asarray(value, np.float64) for name, value in total.items()}
     seen, queries = np.maximum(sums.pop("seen"), 1.0), len(images) * layout.patches
@@ -99,22 +87,13 @@ def attention_maps(model: Model, params: Params, images: np.ndarray, mesh: Mesh 
     else:
         reader[front:] = 1.0 / layout.patches
 
-    def read(weights: jax.Array, mask: jax.Array, reader: jax.Array) -> dict[str, jax.Array]:
-        exact = jax.lax.Precision.HIGHEST
-        seen = jnp.einsum("q,bkqn->bkn", reader, weights, precision=exact)
-        return {"mean": weights.mean(axis=1), "heads": seen[:, :, front:]}
-
-    def finish(found: dict[str, jax.Array], reader: jax.Array) -> dict[str, jax.Array]:
-        rows = attention_rollout(found["mean"], reader)[:, front:]
-        return {"rollout": rows, "heads": jnp.swapaxes(found["heads"], 0, 1)}
-
     size = _images_at_once(model, layout.length**2 * 4 * _depth(model))
     parts = [
-        {name: np.asarray(value)[:real].reshape(real, *value.shape[1:-1], *model.grid) for name, value in found.items()}
-        for found, real in _batches(model, params, images, mesh, size, read, reader, finish)
+        {name: np.asarray(value)[:real, ..., front:] for name, value in found.items()}
+        for found, real in _batches(model, params, images, mesh, size, _mean_and_seen, _rollout_and_heads, reader)
     ]
     rollout, heads = (np.concatenate([part[name] for part in parts]) for name in ("rollout", "heads"))
-    return AttentionMaps(rollout, heads)
+    return AttentionMaps(*(rows.reshape(*rows.shape[:-1], *model.grid) for rows in (rollout, heads)))
 
 
 def attention_rollout(weights: jax.Array, reader: jax.Array) -> jax.Array:
@@ -170,6 +149,35 @@ def _images_at_once(model: Model, kept: int) -> int:
     return max(1, min(_MOST, _BUDGET // (4 * weights + kept)))
 
 
+def _sums(weights: jax.Array, mask: jax.Array, positions: jax.Array) -> dict[str, jax.Array]:
+    """Of one block's weights (b, k, n, n): what `AttentionStatistics` has, summed over images and patches."""
+    front = weights.shape[-1] - len(positions)
+    patches = weights[:, :, front:, front:]
+    share = patches.sum(axis=-1)
+    seen = (share > 0) & mask[:, None, None]
+    patches = patches / jnp.where(seen, share, 1.0)[..., None]
+    apart = jnp.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    distance = jnp.einsum("bkqp,qp->bkq", patches, apart, precision=jax.lax.Precision.HIGHEST)
+    entropy = -jax.scipy.special.xlogy(patches, patches).sum(axis=-1) / jnp.log(2.0)
+    each = {"distance": distance, "entropy": entropy, "patch_share": share, "seen": jnp.ones_like(share)}
+    return {name: jnp.where(seen, value, 0.0).sum(axis=(0, 2)) for name, value in each.items()}
+
+
+def _as_found(found: dict[str, jax.Array], constant: jax.Array) -> dict[str, jax.Array]:
+    return found
+
+
+def _mean_and_seen(weights: jax.Array, mask: jax.Array, reader: jax.Array) -> dict[str, jax.Array]:
+    """Of one block's weights (b, k, n, n): their mean over heads, and what the reader (n,) sees by head."""
+    seen = jnp.einsum("q,bkqn->bkn", reader, weights, precision=jax.lax.Precision.HIGHEST)
+    return {"mean": weights.mean(axis=1), "heads": seen}
+
+
+def _rollout_and_heads(found: dict[str, jax.Array], reader: jax.Array) -> dict[str, jax.Array]:
+    """(b, n) and (b, layers, k, n)."""
+    return {"rollout": attention_rollout(found["mean"], reader), "heads": jnp.swapaxes(found["heads"], 0, 1)}
+
+
 def _batches(
     model: Model,
     params: Params,
@@ -177,8 +185,8 @@ def _batches(
     mesh: Mesh | None,
     per_device: int,
     read: Callable[..., Any],
+    finish: Callable[..., Any],
     constant: np.ndarray,
-    finish: Callable[..., Any] = lambda found, constant: found,
 ) -> Iterator[tuple[Any, int]]:
     """Yields (what is found in a batch, on every device; its real rows, which come first).
 
@@ -186,8 +194,8 @@ def _batches(
       model, params, images, mesh: as `attention_statistics`.
       per_device: images at once.
       read: (one block's weights (b, k, n, n), mask (b,), constant) -> arrays to keep of it.
-      constant: an array that both functions need.
       finish: (what was kept, with a leading layer axis; constant) -> what is yielded.
+      constant: an array that both functions need.
     """
     if mesh is None:
         mesh = parallel.make_mesh(parallel.MeshSettings(), jax.local_devices()[:1])
@@ -201,8 +209,9 @@ def _batches(
         yield step(params, batch, constant), min(size, len(images) - start)
 
 
+@functools.lru_cache(maxsize=8)
 def _step(model: Model, mesh: Mesh, read: Callable[..., Any], finish: Callable[..., Any]) -> Any:
-    """The compiled program of a batch; see `_batches`."""
+    """The program of a batch, see `_batches`; compiled once however often a run is looked at."""
     constrain = parallel.constrain_on(mesh)
 
     def step(params: Params, batch: dict[str, jax.Array], constant: jax.Array) -> Any:

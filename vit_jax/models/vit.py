@@ -107,7 +107,9 @@ class ViT(nnx.Module):
             features["blocks"] = tuple(outs)
         if weights is not None:
             features["attention"] = weights if callable(attention) else tuple(weights)
-        x = features["tokens"] = self.norm(x)
+        features["tokens"] = self.norm(x)
+        # Of one token, so that the norm of the others is no work where nobody asks for it.
+        x = self.norm(x[:, :1]) if settings.pooling == "token" else features["tokens"]
         x = self._pool(x, key_head, constrain)
         x = constrain(x, ("batch", "embed") if x.ndim == 2 else TOKENS)
         if settings.pre_logits:

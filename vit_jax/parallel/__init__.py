@@ -2,13 +2,16 @@
 
 from vit_jax.parallel.automatic import LARGEST_FSDP, StateBytes, abstract_mesh, automatic_fsdp, automatic_mesh
 from vit_jax.parallel.chips import CHIPS, Chip, chip_of
+from vit_jax.parallel.compiled import keep_compiled
 from vit_jax.parallel.distributed import (
     barrier,
     from_main,
+    gather_text,
     is_main,
     preempted_at,
     process_count,
     process_index,
+    shared_fate,
     start,
     to_host,
     together,
@@ -16,6 +19,7 @@ from vit_jax.parallel.distributed import (
 from vit_jax.parallel.feed import feed, host_rows, to_mesh
 from vit_jax.parallel.memory import available_bytes, device_bytes, program_bytes
 from vit_jax.parallel.mesh import batch_parallelism, check_batch, describe_mesh, make_mesh
+from vit_jax.parallel.peers import end_job
 from vit_jax.parallel.settings import AXES, BATCH_AXES, MeshSettings
 from vit_jax.parallel.sharding import (
     batch_sharding,
@@ -51,10 +55,13 @@ __all__ = [
     "constrain_on",
     "describe_mesh",
     "device_bytes",
+    "end_job",
     "feed",
     "from_main",
+    "gather_text",
     "host_rows",
     "is_main",
+    "keep_compiled",
     "make_mesh",
     "on_mesh",
     "parameter_spec",
@@ -64,6 +71,7 @@ __all__ = [
     "process_index",
     "program_bytes",
     "replicated",
+    "shared_fate",
     "start",
     "state_shardings",
     "to_host",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from vit_jax.parallel.settings import BATCH_AXES
@@ -144,7 +145,11 @@ class ActivationSharding:
 
     def __call__(self, x: jax.Array, names: tuple[str, ...]) -> jax.Array:
         """`x`, constrained to lie on the mesh as the activation rules say."""
-        return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, self._spec(x.shape, names)))
+        x = jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, self._spec(x.shape, names)))
+        if self.platform == "gpu" and x.ndim > 1:
+            # XLA may choose another order of axes for a matrix product, and then copies around the attention kernel.
+            x = with_layout_constraint(x, Layout(tuple(range(x.ndim))))
+        return x
 
     def per_device(
         self,

@@ -36,7 +36,7 @@ _VERSION = 1
 
 # Settings that may change while a sweep goes on: where its runs run and what they report, never what they compute.
 FREE = re.compile(
-    r"config\.(mesh\..*|log\..*|checkpoint\..*|evaluate\.(every|batch_size)|evaluators\.\w+\.every"
+    r"config\.(mesh\..*|log\..*|inspect\..*|checkpoint\..*|evaluate\.(every|batch_size)|evaluators\.\w+\.every"
     r"|data\.(data_dir|prefetch|threads)|model\.(scan|remat|attention))"
 )
 

@@ -13,6 +13,7 @@ from vit_jax.settings import to_dict
 from vit_jax.train.evaluations import Evaluation, class_names, open_evaluations, open_split
 from vit_jax.train.facts import facts_of
 from vit_jax.train.initial import initial_params
+from vit_jax.train.inspection import Inspection, open_inspection
 from vit_jax.train.multipliers import frozen
 from vit_jax.train.program import Program, check_mesh, make_program
 from vit_jax.train.settings import RunSettings
@@ -25,10 +26,12 @@ class Plan(Program):
     Attributes:
       train_data: what it trains on.
       evaluations: its tests, by name.
+      inspection: its pictures; None for none.
     """
 
     train_data: Dataset
     evaluations: dict[str, Evaluation]
+    inspection: Inspection | None
 
     def metadata(self, step: int) -> Metadata:
         """What a checkpoint at `step` says."""
@@ -107,8 +110,9 @@ def preflight(settings: RunSettings) -> Plan:
     program = make_program(settings, facts_of(train_data))
     state, total = program.state, program.steps.total
     evaluations = open_evaluations(settings, program.model, program.mesh, train_data, state["params"], total)
+    inspection = open_inspection(settings, program.model, program.mesh, train_data.size, total)
     parts = {field.name: getattr(program, field.name) for field in dataclasses.fields(program)}
-    return Plan(**parts, train_data=train_data, evaluations=evaluations)
+    return Plan(**parts, train_data=train_data, evaluations=evaluations, inspection=inspection)
 
 
 def _training_data(settings: RunSettings) -> Dataset:

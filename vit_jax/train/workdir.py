@@ -21,6 +21,7 @@ FREE = (
     "checkpoint.",
     "evaluate.",
     "evaluators.",
+    "inspect.",
     "data.data_dir",
     "data.prefetch",
     "model.scan",
