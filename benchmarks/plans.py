@@ -17,7 +17,7 @@ PRETRAIN, DEIT = "configs/pretrain.py", "configs/deit3.py"
 NONE = "--config.model.remat=none"
 PLANS = {
     "L16_v5e_4x4_without_remat": (f"{PRETRAIN}:L/16,jft", "v5e:4x4", NONE),
-    "search_L16_v5e_4x4": (f"{PRETRAIN}:L/16,jft", "v5e:4x4", "--search", "--budget=20", "--workers=1"),
+    "search_L16_v5e_4x4": (f"{PRETRAIN}:L/16,jft", "v5e:4x4", "--search", "--budget=10", "--workers=1"),
     "H14_v5e_16x16": (f"{PRETRAIN}:H/14,jft", "v5e:16x16"),
     "g14_v5e_16x16": ("configs/vit_g.py:g/14", "v5e:16x16"),
     "L16_v3_32": (f"{PRETRAIN}:L/16,imagenet21k", "v3-32", "--config.train.micro_batches=4"),

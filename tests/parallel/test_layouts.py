@@ -1,5 +1,6 @@
 """Every parameter's layout, against files that a person can read; and what stays whole although the mesh splits."""
 
+import functools
 import math
 import re
 
@@ -43,11 +44,16 @@ LARGE = (
 )
 
 
+@functools.cache
+def large(variant):
+    options = {} if "x" in variant else {"pool": "map"}
+    return Model(ModelSettings(variant, **options), (448, 448), 3, 21_841)
+
+
 @pytest.mark.parametrize("fsdp", [8, 16, 64])
 @pytest.mark.parametrize("variant", LARGE)
 def test_nothing_large_is_whole_under_fsdp_without_a_reason(variant, fsdp):
-    options = {} if "x" in variant else {"pool": "map"}
-    model = Model(ModelSettings(variant, **options), (448, 448), 3, 21_841)
+    model = large(variant)
     found = specs(model, (1, 1, fsdp, 1))
     whole = {name: 4 * math.prod(model.shapes[name]) for name, spec in found.items() if not any(spec)}
     unexplained = {
@@ -61,8 +67,7 @@ def test_nothing_large_is_whole_under_fsdp_without_a_reason(variant, fsdp):
 
 def test_the_reasons_are_true():
     """Vectors are short, and no reason covers what does not exist."""
-    e14 = Model(ModelSettings("22B/14", pool="map"), (448, 448), 3, 21_841)
-    for name, shape in e14.shapes.items():
+    for name, shape in large("22B/14").shapes.items():
         if re.fullmatch(WHOLE[0][0], name):
             assert len(shape) <= 3
             assert 4 * math.prod(shape[1:]) < 128 * 1024

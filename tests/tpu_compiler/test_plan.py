@@ -4,10 +4,12 @@ import concurrent.futures
 import dataclasses
 import json
 import os
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 
+from tests.end_to_end.runs import REPOSITORY
 from vit_jax import parallel
 from vit_jax.__main__ import main
 from vit_jax.config_files import load_settings
@@ -19,7 +21,7 @@ from vit_jax.train import DataFacts, RunSettings, known_facts
 
 pytestmark = pytest.mark.tpu_compiler
 GIB = 2**30
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+RESULTS = REPOSITORY / "benchmarks" / "results"
 
 
 def tiny(topology, slices=1, **groups):
@@ -91,6 +93,16 @@ def test_repeats_are_found_and_nothing_of_the_compiler_stays(tmp_path, monkeypat
     assert answers[0] == answers[1]  # with the seconds that the compiler took
     assert len(list((tmp_path / "plans").iterdir())) == 1
     assert dict(os.environ) == before
+
+
+def test_planning_claims_no_accelerator():
+    """Not even where the environment tells JAX to take one, which would fail here, or take it from a run."""
+    command = [sys.executable, "-m", "vit_jax", "plan", "--config=configs/digits.py", "--config.data.task=digits"]
+    command += ["--topology=v5e:2x2", "--search", "--budget=0.0001"]
+    outside = {**os.environ, "JAX_PLATFORMS": "tpu"}
+    done = subprocess.run(command, env=outside, cwd=REPOSITORY, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "none of these fits" in done.stdout
 
 
 def test_l16_does_not_fit_sixteen_small_chips_unless_laid_out_as_the_search_found():

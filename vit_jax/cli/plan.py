@@ -47,11 +47,15 @@ def main(argv: Sequence[str]) -> int:
     flags, overrides = arguments.parse(parser, argv)
     _check(parser, flags)
 
+    import jax
+
     from vit_jax.config_files import load_settings
     from vit_jax.parallel import parse_topology
     from vit_jax.scaling.planning import Request
     from vit_jax.train import RunSettings
 
+    # This process looks at shapes only; compilers have their own. It must not claim an accelerator that is here.
+    jax.config.update("jax_platforms", "cpu")
     topology = parse_topology(flags.topology, flags.num_slices)
     settings = load_settings(RunSettings, flags.config, overrides)
     facts = _facts(settings, flags)
