@@ -70,10 +70,15 @@ def one_layer(program, wanted):
 FAMILIES = ("vit", "map", "hybrid", "resnet")
 
 
+def each(*cases):
+    """(family, mesh); what is not the plain ViT is left to `make test-long`, because each compiles for seconds."""
+    return [pytest.param(*case, marks=() if case[0] == "vit" else pytest.mark.long, id=str(case)) for case in cases]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
-def test_data_parallel_training_only_reduces_gradients(family):
-    program, module = compiled(on(data=8), family)
+@pytest.mark.parametrize(("family", "mesh"), each(*((family, on(data=8)) for family in FAMILIES)))
+def test_data_parallel_training_only_reduces_gradients(family, mesh):
+    program, module = compiled(mesh, family)
     assert {i.opcode for i in collectives(module, *costs.COLLECTIVES)} == {"all-reduce"}
     gradients = elements(one_layer(program, lambda spec: True).values())
     assert elements(results(collectives(module, "all-reduce"))) <= {*gradients, 1}
@@ -82,8 +87,7 @@ def test_data_parallel_training_only_reduces_gradients(family):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "mesh"),
-    [*((family, on(fsdp=8)) for family in FAMILIES), ("vit", on(data=2, fsdp=4)), ("vit", on(replica=2, fsdp=4))],
-    ids=str,
+    each(*((family, on(fsdp=8)) for family in FAMILIES), ("vit", on(replica=2, data=2, fsdp=2))),
 )
 def test_fsdp_gathers_each_parameter_that_is_split_and_nothing_else(family, mesh):
     """No activation is gathered, exchanged or passed on."""
@@ -115,8 +119,7 @@ def _reduces(instruction):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "mesh"),
-    [*((family, on(fsdp=2, tensor=4)) for family in FAMILIES), ("vit", on(data=2, tensor=4))],
-    ids=str,
+    each(*((family, on(fsdp=2, tensor=4)) for family in FAMILIES), ("vit", on(data=2, tensor=4))),
 )
 def test_tensor_parallelism_gathers_only_the_patch_embedding_s_output(family, mesh):
     """And logits, of which the largest is sought; parameters by fsdp; gradients of those too small to be split."""

@@ -111,7 +111,7 @@ def test_l16_does_not_fit_sixteen_small_chips_unless_laid_out_as_the_search_foun
     request = of_config(config, topology, "--config.model.remat=none")
     found = estimate(request, compile_apart(request, cached=False))
     assert found.compiled.too_large.available == pytest.approx(15.75 * GIB)
-    assert found.compiled.too_large.needed > 100 * GIB
+    assert found.compiled.too_large.needed > 3 * found.compiled.too_large.available
     assert found.advice
     best = json.loads((RESULTS / "plan_search_L16_v5e_4x4.json").read_text())["candidates"][0]
     request = of_config(config, topology, *(f"--{name}={value}" for name, value in best["settings"].items()))
