@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_INTEROP ?= .venv-interop
+VENV_PLAN ?= .venv-plan
 BIN := $(VENV)/bin
 # Test processes; the time limits are measured with two.
 JOBS ?= 2
 
-.PHONY: help demo study test test-fast test-long interop browser cluster lint format clean
+.PHONY: help demo study test test-fast test-long interop plan-test browser cluster lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +17,7 @@ help:
 	@echo "make test-fast  without the tests that start processes"
 	@echo "make test-long  trainings of minutes: every recipe, and the paper's results in miniature on digits"
 	@echo "make interop    our files in timm, transformers and onnxruntime, and theirs in ours, in $(VENV_INTEROP)"
+	@echo "make plan-test  vit_jax plan with the real compiler for TPUs (libtpu), in $(VENV_PLAN); no TPU needed"
 	@echo "make browser    our pages in a real browser; installs Chromium by apt if there is none"
 	@echo "make cluster    vit_jax launch slurm on a real SLURM of this machine (as root; installs Debian's packages)"
 	@echo "make lint       ruff (lint, format) and mypy"
@@ -41,6 +43,9 @@ test-long: $(VENV)/.installed-test
 
 interop: $(VENV_INTEROP)/.installed-interop
 	$(VENV_INTEROP)/bin/python -m pytest tests/interop
+
+plan-test: $(VENV_PLAN)/.installed-plan
+	$(VENV_PLAN)/bin/python -m pytest tests/tpu_compiler -n $(JOBS) --dist worksteal
 
 browser: $(VENV)/.installed-test
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
@@ -83,5 +88,11 @@ $(VENV_INTEROP)/.installed-interop: setup.py
 	$(VENV_INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps jax2onnx==0.17.1
 	touch $@
 
+$(VENV_PLAN)/.installed-plan: setup.py
+	$(MAKE) VENV=$(VENV_PLAN) $(VENV_PLAN)/.installed-test
+	@# jax[tpu] brings the libtpu that belongs to this jax.
+	$(VENV_PLAN)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[tpu]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV_INTEROP) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_INTEROP) $(VENV_PLAN) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torchvision_operators
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # TensorFlow's default; ours switches it off, which costs tf.data a third
@@ -193,11 +194,7 @@ def timm_loader(folder: str, batch_size: int) -> tuple[Batches, Callable[[], lis
     """timm's loader, and the process ids of its workers."""
     import torch
 
-    # torchvision's wheels on PyPI need CUDA. Its transforms do not, but importing it asks for these two operators.
-    operators = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    torchvision_operators.register()
     from timm.data import create_transform
     from timm.data.loader import fast_collate
     from torchvision.datasets import ImageFolder

@@ -34,11 +34,11 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # timm needs me
 
 import jax
 import numpy as np
+import torchvision_operators
 
 from vit_jax import parallel
 from vit_jax.checkpoint import Metadata, export_timm
-from vit_jax.models import Model
-from vit_jax.scaling import forward_flops
+from vit_jax.models import Model, forward_flops
 from vit_jax.settings import build, to_dict
 from vit_jax.train import RunSettings, create_state, make_train_step, preflight, supervised
 
@@ -171,8 +171,10 @@ def ours(flags: argparse.Namespace, changes: str, params: Any) -> Contender:
 
 
 def timm_step(flags: argparse.Namespace, compiled: bool, folder: str) -> Contender:
-    import timm
     import torch
+
+    torchvision_operators.register()
+    import timm
 
     began = time.perf_counter()
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -26,7 +26,6 @@ def get_config(model: str) -> ConfigDict:
                 "remat": "full",
             },
             "data": {"task": "jft", "crops": "pretrain"},
-            "mesh": {"data": 1, "fsdp": -1},
             "train": {"batch_size": 16_384, "duration": "1M steps", "loss": "sigmoid"},
             "optimizer": {
                 "name": "adafactor",

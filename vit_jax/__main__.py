@@ -2,14 +2,14 @@
 
 import functools
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
-from vit_jax.errors import Alone, Diverged, Stopped, UserError, did_you_mean
+from vit_jax.errors import Diverged, Stopped, Unsaved, UserError, did_you_mean
 
 VERBS = {
     "train": "pre-train or fine-tune a model; the same command resumes",
+    "plan": "compile a run for TPUs that are not here: does it fit, how long, what bounds it",
     "recipes": "the shipped recipes with their published results",
     "finetune-grid": "choose the learning rate on held-out images, train on all, test over seeds",
     "evaluate": "accuracy and loss of a checkpoint on a split or on other data sets, every example counted once",
@@ -23,6 +23,7 @@ VERBS = {
     "prepare": "put a data set on the disk (the only command that may download)",
     "data": "what a config's pipeline yields: classes, pictures, speed, memory",
     "launch": "run a verb on many processes: this machine, SLURM, TPU slices, GKE",
+    "doctor": "what a job stands on: versions, devices, network, storage, input; says what to fix",
     "demo": "the whole way on the embedded digits, in about two minutes",
 }
 
@@ -44,11 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     _hide_late_reads()
     try:
         return importlib.import_module(f"vit_jax.cli.{argv[0].replace('-', '_')}").main(argv[1:])
-    except (UserError, Diverged, Stopped) as error:
-        print(f"vit_jax {argv[0]}:", *str(error).split("\n"), file=sys.stderr, flush=True)
-        if isinstance(error, Alone):
-            sys.stdout.flush()
-            os._exit(error.exit_code)  # a normal exit would wait minutes for processes that wait for us
+    except (UserError, Diverged, Unsaved, Stopped) as error:
+        line = " ".join(str(error).split("\n"))
+        print(f"vit_jax {argv[0]}: {line}", file=sys.stderr, flush=True)
+        if error.alone:
+            from vit_jax import parallel
+
+            parallel.end_job(error.exit_code, line)  # a normal exit would wait minutes for processes that wait for us
         return error.exit_code
 
 

@@ -1,7 +1,9 @@
 """Training states on disk: bit-exact onto any mesh, described, kept as told, never half read."""
 
+import contextlib
 import dataclasses
 import json
+import resource
 import shutil
 
 import jax
@@ -11,7 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from vit_jax.checkpoint import Metadata, TrainingCheckpoints
-from vit_jax.errors import UserError
+from vit_jax.errors import Unsaved, UserError
 from vit_jax.models import Model, ModelSettings
 from vit_jax.parallel import MeshSettings, make_mesh
 from vit_jax.train.optimizer import make_optimizer
@@ -187,6 +189,40 @@ def test_an_interrupted_save_is_neither_seen_nor_left_lying(copied, tmp_path):
     opened.save(random_state(abstract()), metadata(3))  # the same step again, undisturbed
     opened.wait()
     assert {each.name for each in folder.iterdir()} == {"2", "3"}
+
+
+@contextlib.contextmanager
+def no_room():
+    """No file can grow beyond 100 bytes, as on a full disk but for the words."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+# Long, for it disturbs others: TensorStore tells Orbax's closed event loop of each write that failed.
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_save_without_room_says_so_and_leaves_the_earlier_one(checkpoints):
+    state = random_state(abstract())
+    checkpoints.save(state, metadata(1))
+    checkpoints.wait()
+    words = r"/saves/2 could not be written: File too large; step 1 is the newest good one, untouched$"
+
+    def save():
+        checkpoints.save(state, metadata(2))
+        checkpoints.wait()
+
+    with no_room(), pytest.raises(Unsaved, match=words):
+        save()
+    assert checkpoints.steps() == [1]
+    assert {folder.name for folder in checkpoints.directory.iterdir()} == {"1"}
+    assert_same(checkpoints.restore(abstract(), metadata(1), 1)["params"], state["params"])
+    checkpoints.save(state, metadata(2))  # there is room again
+    checkpoints.wait()
+    assert checkpoints.steps() == [1, 2]
 
 
 def no_manifest(save):

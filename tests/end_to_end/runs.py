@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
+from vit_jax.launch.local import free_port, joining
 from vit_jax.train import METRICS_FILE, read_metrics
 
 REPOSITORY = Path(__file__).parents[2]
@@ -28,22 +31,46 @@ SYNTHETIC = [
 ]
 
 
-def start(arguments: Sequence[str], *, processes: int = 1, devices: int = 1) -> subprocess.Popen:
-    """Starts a verb; several processes go through `launch/local.py`."""
+def start(
+    arguments: Sequence[str],
+    *,
+    processes: int = 1,
+    devices: int = 1,
+    max_restarts: int = 0,
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.Popen:
+    """Starts a verb; several processes, and restarts, go through `launch/local.py`."""
     command = [sys.executable, "-m", "vit_jax", *arguments]
-    if processes > 1:
+    if processes > 1 or max_restarts:
         launcher = str(REPOSITORY / "launch" / "local.py")
-        options = [f"--processes={processes}", f"--devices={devices}"]
+        options = [f"--processes={processes}", f"--devices={devices}", f"--max_restarts={max_restarts}"]
         command = [sys.executable, launcher, *options, "--", *arguments]
+    return start_command(command, devices=devices, variables=variables)
+
+
+def start_command(
+    command: Sequence[str], *, devices: int = 1, variables: Mapping[str, str] | None = None
+) -> subprocess.Popen:
+    """Starts a command with what every process of these tests needs."""
     environment = {
         **os.environ,
         "XLA_FLAGS": QUICK_COMPILE,
         "JAX_NUM_CPU_DEVICES": str(devices),
         "PYTHONUNBUFFERED": "1",
+        **(variables or {}),
     }
     return subprocess.Popen(
         command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
+
+
+def start_unwatched(arguments: Sequence[str], *, processes: int, devices: int) -> list[subprocess.Popen]:
+    """The processes of a job without a launcher: nobody ends the others when one is gone, but they themselves."""
+    port = free_port()
+    return [
+        start(arguments, devices=devices, variables=joining(process, processes, port, devices))
+        for process in range(processes)
+    ]
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:
@@ -64,32 +91,53 @@ def run(arguments: Sequence[str], *, processes: int = 1, devices: int = 1) -> st
 
 
 def run_script(name: str, arguments: Sequence[str], *, processes: int, devices: int) -> None:
-    """Runs a script of this folder as several processes, through the launcher's own functions."""
+    """Runs a script of this folder as several processes, all of which must succeed."""
+    status, output = script(name, arguments, processes=processes, devices=devices)
+    assert status == 0, output
+
+
+def script(name: str, arguments: Sequence[str], *, processes: int, devices: int) -> tuple[int, str]:
+    """Runs a script of this folder as several processes, through the launcher's own functions: (status, output)."""
     environment = {"XLA_FLAGS": QUICK_COMPILE, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, str(Path(__file__).parent / name), *arguments]
     code = f"import sys; from local import run; sys.exit(run({command!r}, {processes}, {devices}))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **environment, "PYTHONPATH": str(REPOSITORY / "launch")},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         timeout=TIMEOUT,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    return done.returncode, done.stdout
 
 
 def interrupt(arguments: Sequence[str], number: int, step: int, *, processes: int = 1, devices: int = 1) -> int:
     """Starts a training run and sends it a signal once `step` was reported; its exit status."""
     process = start(arguments, processes=processes, devices=devices)
+    wait_for_step(process, step)
+    process.send_signal(number)
+    return finish(process)[0]
+
+
+def wait_for_step(process: subprocess.Popen, step: int) -> None:
+    """Reads the output of a training run until it has come to `step`."""
     assert process.stdout is not None
     deadline = time.monotonic() + TIMEOUT
     for line in process.stdout:
         found = re.search(r"step +(\d+)/", line)
         if found and int(found[1]) >= step:
-            process.send_signal(number)
-            break
+            return
         assert time.monotonic() < deadline
-    return finish(process)[0]
+
+
+def signal_worker(launcher: subprocess.Popen, worker: int, number: int) -> None:
+    """Sends a signal to one of the processes that a launcher has started, by its JAX_PROCESS_ID."""
+    for child in psutil.Process(launcher.pid).children():
+        if child.environ().get("JAX_PROCESS_ID") == str(worker):
+            child.send_signal(number)
+            return
+    raise AssertionError(f"no worker {worker}")
 
 
 def losses(workdir: Path) -> dict[int, float]:

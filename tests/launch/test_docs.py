@@ -1,4 +1,4 @@
-"""The commands of docs/launch.md and of the README are ones that the launcher takes; its table is the rule."""
+"""The commands of the docs and of the README are ones that the launcher takes; its table is the rule."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ from vit_jax.launch import restart
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = (REPOSITORY / "docs" / "launch.md").read_text()
-PAGES = DOCS + (REPOSITORY / "README.md").read_text()
+PAGES = DOCS + "".join((REPOSITORY / page).read_text() for page in ("README.md", "docs/operations.md"))
 
 
 def commands():

@@ -43,6 +43,7 @@ def check(model):
         "layers": shape.depth,
         "embed": shape.width,
         "embed_out": shape.width,
+        "patch_embed": shape.width,
         "mlp": shape.mlp_dim,
         "heads": shape.heads,
         "head_dim": shape.width // shape.heads,

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vit_jax.models.layers import PatchEmbed, drop_path, dropout, make_head, make_norm, split_key, unconstrained
+from vit_jax.models.layers import (
+    PatchEmbed,
+    drop_path,
+    dropout,
+    layer_norm,
+    make_head,
+    make_norm,
+    split_key,
+    unconstrained,
+)
 
 from . import reference
 
@@ -131,3 +140,26 @@ def test_a_kernel_for_each_device_is_the_function_itself_on_one_device():
     np.testing.assert_array_equal(double(jnp.ones((2, 3)), jnp.ones((2, 3))), np.full((2, 3), 3.0))
     with pytest.raises(ValueError, match="does not name the 2 axes"):
         unconstrained.per_device(lambda x: x, (("batch",),), ("batch",))(jnp.ones((2, 3)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_gradients_of_layer_norm_are_those_of_its_formula(dtype):
+    random = np.random.default_rng(0)
+    x, gradient = (jnp.asarray(random.normal(3, 2, (2, 5, 24)), dtype) for _ in range(2))
+    scale, bias = (jnp.asarray(random.normal(1, 0.3, 24), jnp.float32) for _ in range(2))
+
+    def formula(x, scale, bias):
+        wide = x.astype(jnp.float32)
+        normal = (wide - wide.mean(-1, keepdims=True)) / jnp.sqrt(wide.var(-1, keepdims=True) + 1e-6)
+        return (normal * scale + bias).astype(x.dtype)
+
+    found, expected = (
+        jax.vjp(function, x, scale, bias)[1](gradient)
+        for function in (lambda x, scale, bias: layer_norm(x, scale, bias, 1e-6), formula)
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == theirs.dtype
+        limit = 2e-6 if ours.dtype == jnp.float32 else 2**-8
+        np.testing.assert_allclose(
+            np.float32(ours), np.float32(theirs), rtol=limit, atol=limit * np.abs(np.float32(theirs)).max()
+        )

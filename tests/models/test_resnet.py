@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vit_jax.models.layers import Constrain, unconstrained
-from vit_jax.models.resnet import GroupNorm, StdConv, Trunk, max_pool, standardized, trunk_channels, trunk_grid
+from vit_jax.models.resnet import (
+    GroupNorm,
+    StdConv,
+    Trunk,
+    group_norm,
+    max_pool,
+    standardized,
+    trunk_channels,
+    trunk_grid,
+)
 from vit_jax.models.variants import TrunkShape
 from vit_jax.trees import named_leaves, nested
 
@@ -398,3 +407,28 @@ def test_a_constraint_is_part_of_the_computation(scan):
     shape = TrunkShape((2,), 1, 2)
     _, outputs = outputs_of(shape, random_params(shape), random_images(8, 8), lambda x, names: x * 0.0, scan=scan)
     assert [float(abs(output).max()) for output in outputs] == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("channels", [32, 96])
+def test_the_gradients_of_group_norm_are_those_of_its_formula(channels, dtype):
+    random = np.random.default_rng(0)
+    x, gradient = (jnp.asarray(random.normal(3, 2, (2, 5, 4, channels)), dtype) for _ in range(2))
+    scale, bias = (jnp.asarray(random.normal(1, 0.3, channels), jnp.float32) for _ in range(2))
+
+    def formula(x, scale, bias):
+        groups = x.astype(jnp.float32).reshape(2, 20, 32, -1)
+        deviation = jnp.sqrt(groups.var((1, 3), keepdims=True) + 1e-5)
+        normal = (groups - groups.mean((1, 3), keepdims=True)) / deviation
+        return (normal.reshape(x.shape) * scale + bias).astype(x.dtype)
+
+    found, expected = (
+        jax.vjp(function, x, scale, bias)[1](gradient)
+        for function in (lambda x, scale, bias: group_norm(x, scale, bias, 1e-5), formula)
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == theirs.dtype
+        limit = 5e-6 if ours.dtype == jnp.float32 else 2**-8
+        np.testing.assert_allclose(
+            np.float32(ours), np.float32(theirs), rtol=limit, atol=limit * np.abs(np.float32(theirs)).max()
+        )

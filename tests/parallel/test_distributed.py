@@ -9,10 +9,19 @@ from vit_jax.errors import UserError
 
 @pytest.fixture
 def initialized(monkeypatch):
-    """What `jax.distributed.initialize` was called with."""
+    """What `jax.distributed.initialize` was called with, besides the heartbeat."""
     calls = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda **options: calls.append(options))
-    return calls
+
+    def initialize(heartbeat_timeout_seconds, **options):
+        heartbeats.append(heartbeat_timeout_seconds)
+        calls.append(options)
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    yield calls
+    heartbeats.clear()
+
+
+heartbeats: list[int] = []
 
 
 OURS = {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1", "JAX_NUM_PROCESSES": "3", "JAX_PROCESS_ID": "2"}
@@ -81,3 +90,11 @@ def test_a_launcher_may_say_what_auto_means(initialized):
     with pytest.raises(UserError, match="VIT_JAX_DISTRIBUTED = 'yes': must be auto, on or off"):
         parallel.start("auto", {"VIT_JAX_DISTRIBUTED": "yes"})
     assert initialized == [{}]
+
+
+def test_a_silent_process_is_given_up_within_a_minute(initialized):
+    parallel.start("auto", OURS)
+    parallel.start("auto", OURS, heartbeat_seconds=7)
+    assert heartbeats == [30, 7]
+    with pytest.raises(UserError, match="--heartbeat_seconds = 0: must be at least 1"):
+        parallel.start("auto", OURS, heartbeat_seconds=0)

@@ -14,7 +14,8 @@ from vit_jax import data
 from vit_jax.checkpoint import CHECKPOINTS, load
 from vit_jax.data import SyntheticDataset
 from vit_jax.errors import Diverged, Stopped, UserError
-from vit_jax.train import METRICS_FILE, Reporter, loop, read_metrics, train
+from vit_jax.train import METRICS_FILE, Reporter, loop, program, read_metrics, train
+from vit_jax.train.goodput import GOODPUT_FILE
 
 
 class Signalling(Reporter):
@@ -40,7 +41,13 @@ def _saved(workdir):
 def test_a_run_writes_what_it_promises(tiny_run, tmp_path):
     result = train(tiny_run(), tmp_path / "w")
     assert result.step == 6
-    assert {p.name for p in (tmp_path / "w").iterdir()} == {"config.json", METRICS_FILE, CHECKPOINTS, "export"}
+    assert {p.name for p in (tmp_path / "w").iterdir()} == {
+        "config.json",
+        METRICS_FILE,
+        GOODPUT_FILE,
+        CHECKPOINTS,
+        "export",
+    }
     records = read_metrics(tmp_path / "w" / METRICS_FILE)
     assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4, 5, 6]
     evaluations = [r for r in records if "eval/accuracy" in r]
@@ -92,7 +99,7 @@ def test_another_mesh_may_go_on_with_a_run(tiny_run, tmp_path):
 
 def test_divergence_stops_the_run_and_leaves_good_checkpoints_alone(tiny_run, tmp_path, monkeypatch):
     """The gradient of step 5 is NaN; saves are due at 3 and 6."""
-    honest = loop.supervised
+    honest = program.supervised
 
     def poisoned(*arguments):
         objective = honest(*arguments)
@@ -109,7 +116,7 @@ def test_divergence_stops_the_run_and_leaves_good_checkpoints_alone(tiny_run, tm
             yield {**batch, "label": batch["label"] - 100} if step == 5 else batch
 
     loop_batches = loop._batches
-    monkeypatch.setattr(loop, "supervised", poisoned)
+    monkeypatch.setattr(program, "supervised", poisoned)
     monkeypatch.setattr(loop, "_batches", batches)
     with pytest.raises(Diverged, match=r"step 5 diverged: loss = nan.*checkpoint is step 3.*learning_rate"):
         train(tiny_run(), tmp_path / "w")

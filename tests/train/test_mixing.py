@@ -239,7 +239,7 @@ def test_each_micro_batch_is_mixed_by_itself_with_the_key_of_its_step(tiny_run):
     plan = _plan(tiny_run, train=options, schedule={"learning_rate": 0.0})
     state = _random_head(create_state(plan.model, plan.optimizer, plan.state, 0))
     params, (batch,) = jax.tree.map(np.asarray, state["params"]), _batches(plan, 1)
-    step = loop._train_step(plan)
+    step = plan.train_step()
     objective = jax.jit(
         mixed(supervised(plan.model, "softmax", 0.0), plan.settings.train, plan.model.classes), static_argnums=3
     )
@@ -310,7 +310,7 @@ def test_every_mesh_mixes_alike(tiny_run, mesh):
 def test_a_mixed_step_has_the_collectives_of_an_unmixed_one(tiny_run):
     options = {"batch_size": 32, "micro_batches": 2, "mix_per_example": True}
     plain, found = (
-        _collectives(loop._train_step(plan).lower(plan.state, _shapes(plan, 32)))
+        _collectives(plan.train_step().lower(plan.state, _shapes(plan, 32)))
         for plan in (_plan(tiny_run, train={**options, **mixing}) for mixing in ({}, BOTH))
     )
     assert plain["all-reduce"] > 0

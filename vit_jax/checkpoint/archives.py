@@ -24,8 +24,7 @@ import ml_dtypes
 import numpy as np
 from numpy.lib import format as npy
 
-from vit_jax.checkpoint.training import one_line
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, one_line
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -1,27 +1,40 @@
 """Training states on disk, by Orbax: asynchronous, atomic, described, restorable onto any mesh."""
 
+import concurrent.futures
+import contextlib
 import logging
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
 
+from vit_jax import parallel
 from vit_jax.checkpoint.metadata import Metadata, check_same_shapes, check_schema
-from vit_jax.errors import UserError
+from vit_jax.errors import Unsaved, UserError, one_line, reason
 from vit_jax.trees import like, named_leaves, nested
 
 ITEMS = ("params", "opt", "ema")
-_SHARDING_NOTICE = "Sharding info not provided when restoring"
+# Orbax logs a failure of its threads, with tracebacks, several times; we raise it, once.
+_NOTICES = (
+    "Sharding info not provided when restoring",
+    "_SignalingThread.run() raised",
+    "Handler Commit operations or the Commit callback",
+    "Save Finalize thread",
+    "one or more items may not be finalized",
+    "Reached preemption sync point",
+)
 
 
 class TrainingCheckpoints:
     """The saves of one run: `<directory>/<step>/{params,opt,ema,metadata}`.
 
     Arrays are stored under their documented names as plain nested dicts, nothing of Flax or optax; metadata is JSON.
-    A save becomes visible at once when it is complete; an interrupted one is never seen.
+    A save becomes visible at once when it is complete; an interrupted one is never seen. As a context it closes itself,
+    but does not wait for other processes when this one failed alone.
 
     Args:
       directory: of the saves.
@@ -35,29 +48,80 @@ class TrainingCheckpoints:
         if keep_every:
             policies.append(EveryNSteps(keep_every, exact_interval=False))
         logging.getLogger("absl").addFilter(_without_orbax_notices)
-        options = ocp.CheckpointManagerOptions(
+        self._options = ocp.CheckpointManagerOptions(
             create=True,
             cleanup_tmp_directories=True,
             preservation_policy=AnyPreservationPolicy(policies),
             enable_async_checkpointing=True,
+            async_options=ocp.AsyncOptions(barrier_sync_fn=parallel.shared_fate()),
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._manager = ocp.CheckpointManager(self.directory, options=self._options)
+        self._waiter = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
+        self._saving: tuple[int, concurrent.futures.Future] | None = None
 
     def steps(self) -> list[int]:
         """Steps of the complete saves, ascending."""
-        return sorted(self._manager.all_steps())
+        under_way = self._saving[0] if self._saving else None
+        return sorted(step for step in self._manager.all_steps() if step != under_way)
 
     def latest(self) -> int | None:
         """The newest complete save."""
-        return self._manager.latest_step()
+        return max(self.steps(), default=None)
 
     def save(self, state: dict[str, Any], metadata: Metadata) -> None:
-        """Starts saving `state` as step `metadata.step`; returns once the arrays are copied off the devices."""
-        if metadata.step in self._manager.all_steps():
+        """Starts saving `state` as step `metadata.step`; returns once the arrays are copied off the devices.
+
+        Waits for the save before.
+
+        Raises:
+          Unsaved: that one failed, or this one could not be begun. Earlier saves are untouched.
+        """
+        self.wait()
+        step = metadata.step
+        if step in self._manager.all_steps():
             return
         items = {item: ocp.args.StandardSave(nested(named_leaves(state[item]))) for item in ITEMS if item in state}
         description = ocp.args.JsonSave(metadata.to_json())
-        self._manager.save(metadata.step, args=ocp.args.Composite(metadata=description, **items))
+        try:
+            self._manager.save(step, args=ocp.args.Composite(metadata=description, **items))
+        except OSError as error:
+            raise self._unsaved(step, error) from error
+        self._saving = step, self._waiter.submit(self._manager.wait_until_finished)
+
+    def check(self) -> None:
+        """Raises Unsaved if the save under way has failed; does not wait for it."""
+        if self._saving and self._saving[1].done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Blocks until the save under way is complete.
+
+        Raises:
+          Unsaved: it failed. Earlier saves are untouched.
+        """
+        if not self._saving:
+            return
+        (step, outcome), self._saving = self._saving, None
+        error = outcome.exception()
+        if error is not None:
+            raise self._unsaved(step, error) from error
+
+    def _unsaved(self, step: int, error: BaseException) -> Unsaved:
+        """Clears up after a failed save."""
+        with contextlib.suppress(Exception):
+            self._manager.wait_until_finished()  # raises in each thread once
+        if parallel.is_main():
+            for leftover in self.directory.glob(f"{step}.orbax-checkpoint-tmp*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        if parallel.process_count() > 1:
+            self._manager.reload()  # what was going to be deleted after this save is still there
+        else:  # Orbax may keep the error, and raise it again when something else is saved or restored
+            with contextlib.suppress(Exception):
+                self._manager.close()
+            self._manager = ocp.CheckpointManager(self.directory, options=self._options)
+        good = self.latest()
+        kept = "there is no earlier one" if good is None else f"step {good} is the newest good one, untouched"
+        return Unsaved(f"checkpoint {self.directory / str(step)} could not be written: {reason(error)}; {kept}")
 
     def description(self, step: int) -> dict[str, Any]:
         """What save `step` says about itself.
@@ -109,13 +173,27 @@ class TrainingCheckpoints:
         fix = f"if it is damaged, move it away to go on from step {others[-1]}" if others else "there is no earlier one"
         return UserError(f"checkpoint {self.directory / str(step)} cannot be read ({one_line(error)}); {fix}")
 
-    def wait(self) -> None:
-        """Blocks until the save under way is complete; raises what went wrong with it."""
-        self._manager.wait_until_finished()
-
     def close(self) -> None:
-        """Waits, then gives back threads and files."""
-        self._manager.close()
+        """Waits, then gives back threads and files.
+
+        Raises:
+          Unsaved: the save under way failed.
+        """
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+            self._waiter.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.close()
+        elif parallel.process_count() == 1 or not getattr(error, "alone", True):
+            with contextlib.suppress(Unsaved):  # the first error counts
+                self.close()
 
 
 def read_metadata(directory: Path) -> dict[str, Any]:
@@ -167,10 +245,5 @@ def _check_same_names(item: str, found: set[str], wanted: set[str], where: str) 
         raise UserError(f"{where} does not fit this run's optimizer and average: it {' and '.join(parts)}; {fix}")
 
 
-def one_line(error: Exception) -> str:
-    """The first 200 characters of an error on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
 def _without_orbax_notices(record: logging.LogRecord) -> bool:
-    return _SHARDING_NOTICE not in record.getMessage()
+    return not any(notice in record.getMessage() for notice in _NOTICES)

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from vit_jax.errors import BadSetting, UserError
@@ -21,7 +22,8 @@ config keys:
 
 EXIT_HELP = """\
 exit status:
-  0 done; 2 bad input; 3 the loss diverged; 42 stopped and saved, the same command resumes; other: a bug
+  0 done; 2 bad input; 3 the loss diverged; 4 something could not be saved; 42 stopped and saved, the same command
+  resumes; 134 hung, or another process of the job was lost; other: a bug
 """
 
 
@@ -85,13 +87,34 @@ def numbers(flag: str, text: str, kind: type[T]) -> tuple[T, ...]:
 
 
 def add_distributed(arguments: argparse.ArgumentParser) -> None:
-    """`--distributed`."""
+    """`--distributed` and `--heartbeat_seconds`."""
     arguments.add_argument(
         "--distributed",
         choices=("auto", "on", "off"),
         default="auto",
         help="join the other processes of the job: auto asks the environment (SLURM, TPU pod, launch/local.py)",
     )
+    arguments.add_argument(
+        "--heartbeat_seconds",
+        type=int,
+        default=30,
+        metavar="N",
+        help="give up a process of the job, and with it the job, after this much silence (default: 30)",
+    )
+
+
+def join(flags: argparse.Namespace, workdir: str | None = None) -> bool:
+    """Joins the job as `add_distributed`'s flags say, and keeps compiled programs; whether there is a job.
+
+    Args:
+      flags: parsed.
+      workdir: that all processes see, if there is one.
+    """
+    from vit_jax import data, parallel
+
+    distributed = parallel.start(flags.distributed, heartbeat_seconds=flags.heartbeat_seconds)
+    parallel.keep_compiled((Path(workdir) if distributed and workdir else data.cache_dir()) / "compiled")
+    return distributed
 
 
 def parse(arguments: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     flags, overrides = arguments.parse(parser, argv)
     began = time.monotonic()
 
-    from vit_jax import data
+    from vit_jax import data, parallel
     from vit_jax.checkpoint import load
     from vit_jax.cli.embedded import prepare_embedded
     from vit_jax.config_files import load_settings
@@ -38,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
     workdir = Path(flags.workdir)
     settings = load_settings(RunSettings, CONFIG, overrides)
     prepare_embedded(settings)
+    parallel.keep_compiled(data.cache_dir() / "compiled")
     result = train(settings, workdir)
     curve = draw_learning_curve(read_metrics(workdir / METRICS_FILE), workdir / "learning_curve.png", "ViT on digits")
     pictures = _write_pictures(workdir / "pictures")

@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     from vit_jax.cli.embedded import prepare_embedded
     from vit_jax.cli.weights import on_devices, open_weights, settings_of
 
-    parallel.start(flags.distributed)
+    arguments.join(flags)
     with parallel.together():
         weights, overrides = open_weights(flags, overrides)
         wanted = _wanted(flags, weights, overrides) if flags.on else {}

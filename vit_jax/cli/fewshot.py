@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     from vit_jax.cli.embedded import prepare_embedded
     from vit_jax.cli.weights import on_devices, open_weights, settings_of
 
-    parallel.start(flags.distributed)
+    arguments.join(flags)
     with parallel.together():
         weights, overrides = open_weights(flags, overrides)
         settings = settings_of(weights, overrides, _evaluators(flags))

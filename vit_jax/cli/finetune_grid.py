@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
 
     tasks = _tasks(flags, overrides)
     candidates = {name: _candidates(flags, settings) for name, (settings, _) in tasks.items()}
-    distributed = parallel.start(flags.distributed)
+    distributed = arguments.join(flags, flags.workdir)
     for settings, _ in tasks.values():
         prepare_embedded(settings)
     with parallel.together():

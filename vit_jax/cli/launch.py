@@ -21,7 +21,7 @@ Runs a verb on many processes, streams what they print, and starts them again wh
 
 `vit_jax launch <where> --help` lists the flags of a place. What follows -- is the verb and its flags, as in
 `vit_jax <verb> ...`. Restarted are exit status 42 (stopped and saved) and 128 to 255 (killed, preempted, a peer was
-lost); 0 is done, 1, 2 and 3 are final. --dry_run prints everything that would be done, as a shell script."""
+lost); 0 is done, 1 to 4 are final. --dry_run prints everything that would be done, as a shell script."""
 
 EPILOG = "where:\n" + "\n".join(f"  {name:<6} {about}" for name, about in PLACES.items())
 

@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     from vit_jax import parallel
     from vit_jax.scaling import choose_runs, describe_sweep, known_costs, load_sweep, save_sweep, sweep_rows
 
-    distributed = parallel.start(flags.distributed) if flags.where == "here" else False
+    distributed = arguments.join(flags, flags.workdir) if flags.where == "here" else False
     sweep = load_sweep(flags.config, overrides)
     only = choose_runs(sweep, flags.only, flags.take, flags.skip)
     with parallel.together():

@@ -26,6 +26,8 @@ def main(argv: Sequence[str]) -> int:
     arguments.add_distributed(parser)
     flags, overrides = arguments.parse(parser, argv)
 
+    import psutil
+
     from vit_jax import parallel
     from vit_jax.cli.embedded import prepare_embedded
     from vit_jax.config_files import load_settings
@@ -33,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     from vit_jax.train import RunSettings, preflight, train
 
     settings = load_settings(RunSettings, flags.config, overrides)
-    distributed = parallel.start(flags.distributed)
+    distributed = arguments.join(flags, flags.workdir)
     prepare_embedded(settings)
     if flags.dry_run:
         plan = preflight(settings)
@@ -43,7 +45,13 @@ def main(argv: Sequence[str]) -> int:
         with parallel.together():
             plan.initial()
         return 0
-    result = train(settings, flags.workdir, distributed=distributed, accept_config_change=flags.accept_config_change)
+    result = train(
+        settings,
+        flags.workdir,
+        distributed=distributed,
+        accept_config_change=flags.accept_config_change,
+        began=psutil.Process().create_time(),  # the imports count as part of the run
+    )
     if parallel.is_main():
         print(f"done after {result.step} steps; weights in {result.exported[0]}")
     return 0

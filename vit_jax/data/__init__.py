@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vit_jax.data.cache import cache_dir
 from vit_jax.data.dataset import Batch, Dataset, SyntheticDataset
 from vit_jax.data.order import permute, train_indices
 from vit_jax.data.settings import RESIZE_SMALL_RATIO, DataSettings
@@ -21,6 +22,7 @@ __all__ = [
     "DataSettings",
     "Dataset",
     "SyntheticDataset",
+    "cache_dir",
     "check_preprocess",
     "decode_files",
     "embedded_split",

@@ -48,11 +48,14 @@ class Attention(nnx.Module):
           x: tokens.
           key: of the dropout of attention weights; None in evaluation.
           constrain: shards activations.
-          probe: (b, q, d), what queries are made from in place of `x`.
+          probe: (1, q, d), what the queries of all images are made from in place of `x`; (b, q, d) for one each.
           offsets: (2n - 1, e), keys for the offsets 1 - n to n - 1 between query and key (paper, appendix D.4).
           weights: whether to return the attention weights; the kernel is then the plain one.
         """
-        query = constrain(self.query(x if probe is None else probe), HEADS)
+        query = self.query(x if probe is None else probe)
+        if probe is not None:  # one product for all images, and a gradient that is summed before it is multiplied
+            query = jnp.broadcast_to(query, (x.shape[0], *query.shape[1:]))
+        query = constrain(query, HEADS)
         keys, value = constrain(self.key(x), HEADS), constrain(self.value(x), HEADS)
         if self.normed:
             query, keys = self.query_norm(query), self.key_norm(keys)

@@ -11,7 +11,7 @@ _MLP = r"(?:.*/)?mlp"
 AXES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"trunk/.*kernel", ("kernel_height", "kernel_width", "conv_in", "conv_out")),
     (r"trunk/.*(scale|bias)", ("norm",)),
-    (r"embedding/kernel", ("patch", "patch", "channels", "embed")),
+    (r"embedding/kernel", ("patch", "patch", "channels", "patch_embed")),
     (r"cls|registers|mask_token|(positions/)?pos_embedding|map_head/probe", ("one", "tokens", "embed")),
     (r"(positions/)?pos_embedding_[xy]", ("tokens", "embed")),
     (r"(positions/)?relative_embedding", ("tokens", "head_dim")),

@@ -47,7 +47,7 @@ class ResNet(nnx.Module):
         if hasattr(self, "norm"):
             x = jax.nn.relu(self.norm(x))
         x = features["tokens"] = x.reshape(x.shape[0], -1, x.shape[-1])
-        x = features["pre_logits"] = x.mean(axis=1)
+        x = features["pre_logits"] = constrain(x.mean(axis=1), ("batch", "embed"))
         if self.classes:
             features["logits"] = constrain(self.head(x), ("batch", "classes"))
         return features

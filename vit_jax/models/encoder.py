@@ -34,8 +34,12 @@ class Mlp(nnx.Module):
     def __call__(self, x: jax.Array, dropout_key: jax.Array | None, constrain: Constrain) -> jax.Array:
         """(b, n, d) -> (b, n, d)."""
         key1, key2 = split_key(dropout_key, 2)
-        x = constrain(self.dense1(x), ("batch", "tokens", "mlp"))
-        x = dropout(jax.nn.gelu(x, approximate=self.tanh), self.dropout_rate, key1)
+
+        def hidden(dense1: nnx.Linear, x: jax.Array) -> jax.Array:
+            return jax.nn.gelu(constrain(dense1(x), ("batch", "tokens", "mlp")), approximate=self.tanh)
+
+        # Its widest arrays: backward makes the GELU's slope again rather than read it from memory.
+        x = dropout(stack.rematerialized(hidden, "dots")(self.dense1, x), self.dropout_rate, key1)
         return dropout(constrain(self.dense2(x), TOKENS), self.dropout_rate, key2)
 
 

@@ -3,8 +3,9 @@
 Axis vocabulary: batch b, height h, width w, channels c, tokens n, embed d, heads k, head_dim e, mlp m.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -104,9 +105,65 @@ def drop_path(branch: jax.Array, rate: jax.Array | float, key: jax.Array | None,
     return jnp.where(keep, branch / jnp.asarray(1.0 - rate, branch.dtype), jnp.zeros_like(branch))
 
 
-def make_norm(
-    kind: str, size: int, dtype: jnp.dtype, rngs: nnx.Rngs, epsilon: float = 1e-6
-) -> nnx.LayerNorm | nnx.RMSNorm:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
+    """Over the last axis, in float32 by two passes, with a backward pass that reads `x` twice and writes it once.
+
+    Automatic differentiation keeps or recomputes several arrays of the size of `x` in float32; here each position keeps
+    its mean and its inverse deviation.
+
+    Args:
+      x: (..., d).
+      scale: (d,) float32.
+      bias: (d,) float32.
+      epsilon: added to the variance.
+
+    Returns:
+      (..., d) in the dtype of `x`.
+    """
+    return _layer_norm_forward(x, scale, bias, epsilon)[0]
+
+
+def _layer_norm_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, Any]:
+    wide = x.astype(jnp.float32)
+    mean = wide.mean(-1, keepdims=True)
+    inverse = jax.lax.rsqrt(jnp.square(wide - mean).mean(-1, keepdims=True) + epsilon)
+    return ((wide - mean) * inverse * scale + bias).astype(x.dtype), (x, scale, mean, inverse)
+
+
+def _layer_norm_backward(_: float, kept: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, scale, mean, inverse = kept
+    normal, dy = (x.astype(jnp.float32) - mean) * inverse, gradient.astype(jnp.float32)
+    rows = tuple(range(x.ndim - 1))
+    dn = dy * scale
+    dx = inverse * (dn - dn.mean(-1, keepdims=True) - normal * (dn * normal).mean(-1, keepdims=True))
+    return dx.astype(x.dtype), (dy * normal).sum(rows), dy.sum(rows)
+
+
+layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
+
+
+class LayerNorm(nnx.Module):
+    """`layer_norm` with its parameters; `scale` and `bias` have shape (size,).
+
+    Args:
+      size: of the last axis.
+      epsilon: added to the variance.
+      dtype: of the result; parameters are float32.
+    """
+
+    def __init__(self, size: int, epsilon: float, dtype: jnp.dtype):
+        self.epsilon = epsilon
+        self.dtype = dtype
+        self.scale = nnx.Param(jnp.ones((size,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((size,), jnp.float32))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(..., size) -> (..., size) in `dtype`."""
+        return layer_norm(x.astype(self.dtype), self.scale[...], self.bias[...], self.epsilon)
+
+
+def make_norm(kind: str, size: int, dtype: jnp.dtype, rngs: nnx.Rngs, epsilon: float = 1e-6) -> LayerNorm | nnx.RMSNorm:
     """The norm over the last axis; statistics in float32 by two passes.
 
     Args:
@@ -116,8 +173,9 @@ def make_norm(
       rngs: unused, norms start at the identity.
       epsilon: added to the variance.
     """
-    make = {"layer": nnx.LayerNorm, "rms": nnx.RMSNorm}[kind]
-    return make(size, epsilon=epsilon, dtype=dtype, use_fast_variance=False, rngs=rngs)
+    if kind == "layer":
+        return LayerNorm(size, epsilon, dtype)
+    return nnx.RMSNorm(size, epsilon=epsilon, dtype=dtype, use_fast_variance=False, rngs=rngs)
 
 
 def make_head(width: int, classes: int, bias: float, rngs: nnx.Rngs) -> nnx.Linear:

@@ -24,7 +24,6 @@ class MapHead(nnx.Module):
     def __call__(self, x: jax.Array, key: jax.Array | None, constrain: Constrain) -> jax.Array:
         """(b, n, d) -> (b, d)."""
         key_weights, key_out, key_mlp = split_key(key, 3)
-        probe = jnp.broadcast_to(self.probe[...].astype(x.dtype), (x.shape[0], 1, x.shape[2]))
-        x, _ = self.attn(x, key_weights, constrain, probe=probe)
+        x, _ = self.attn(x, key_weights, constrain, probe=self.probe[...].astype(x.dtype))
         x = dropout(x, self.dropout_rate, key_out)
         return (x + self.mlp(self.norm(x), key_mlp, constrain))[:, 0]

@@ -86,7 +86,8 @@ class ViT(nnx.Module):
             images = self.trunk(images, constrain, scan=settings.scan, remat=settings.remat, outputs=outputs)
             if outputs is not None:
                 features["trunk"] = tuple(outputs)
-        x = features["stem"] = constrain(self.embedding(images), TOKENS)
+        x = constrain(self.embedding(images), ("batch", "tokens", "patch_embed"))
+        x = features["stem"] = constrain(x, TOKENS)
         if corruption is not None:
             x = constrain(corruption.apply(x, self.mask_token[...]), TOKENS)
         x = self._drop_patches(dropout(self._sequence(x, constrain), settings.dropout, key_stem), key_patches)
@@ -106,8 +107,11 @@ class ViT(nnx.Module):
             features["blocks"] = tuple(outs)
         if weights is not None:
             features["attention"] = weights if callable(attention) else tuple(weights)
-        x = features["tokens"] = self.norm(x)
+        features["tokens"] = self.norm(x)
+        # Of one token, so that the norm of the others is no work where nobody asks for it.
+        x = self.norm(x[:, :1]) if settings.pooling == "token" else features["tokens"]
         x = self._pool(x, key_head, constrain)
+        x = constrain(x, ("batch", "embed") if x.ndim == 2 else TOKENS)
         if settings.pre_logits:
             x = jnp.tanh(self.pre_logits(x))
         features["pre_logits"] = x

@@ -1,31 +1,44 @@
 """Starting, agreeing and stopping across the processes of a job."""
 
+import atexit
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed as jax_distributed  # the client of the service has no public name
 from jax.experimental import multihost_utils
 
-from vit_jax.errors import UserError
+from vit_jax.errors import BadSetting, UserError
+from vit_jax.parallel.barrier import SharedFate
+from vit_jax.parallel.peers import join_job
 
-_LONGEST = 1000  # bytes of an error message that travel
+# Seconds of silence after which a process counts as gone. JAX's own 100 would let a job hang for longer than a minute.
+HEARTBEAT_SECONDS = 30
+
+_barriers = itertools.count()
+
 _LARGE = 2**28  # bytes above which a parameter is gathered in parts
 _OURS = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
-def start(mode: str = "auto", environment: Mapping[str, str] = os.environ) -> bool:
+def start(
+    mode: str = "auto", environment: Mapping[str, str] = os.environ, heartbeat_seconds: int = HEARTBEAT_SECONDS
+) -> bool:
     """Calls `jax.distributed.initialize` when the environment says that this is one process of several.
 
     Recognised: JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID (what `launch/local.py` sets), SLURM
     with more than one task, and TPU slices of more than one host. VIT_JAX_DISTRIBUTED says what `auto` means, where no
-    variable shows it (what `launch/tpu.py` sets). Call it before anything touches a device.
+    variable shows it (what `launch/tpu.py` sets). Call it before anything touches a device. From then on an error that
+    nobody catches ends all processes of the job, see `peers`.
 
     Args:
       mode: `auto`, `on` (initialize in any case) or `off`.
       environment: variables, for tests.
+      heartbeat_seconds: silence after which JAX gives up a process and ends the others.
 
     Returns:
       Whether the job is distributed.
@@ -33,6 +46,8 @@ def start(mode: str = "auto", environment: Mapping[str, str] = os.environ) -> bo
     Raises:
       UserError: the variables are incomplete or not numbers.
     """
+    if heartbeat_seconds < 1:
+        raise BadSetting("--heartbeat_seconds", heartbeat_seconds, "must be at least 1")
     if mode == "auto":
         mode = environment.get("VIT_JAX_DISTRIBUTED", "auto")
         if mode not in ("auto", "on", "off"):
@@ -43,18 +58,25 @@ def start(mode: str = "auto", environment: Mapping[str, str] = os.environ) -> bo
                 f"--distributed={mode}: this is one of {jax.process_count()} processes; pass --distributed=on"
             )
         return False
-    if all(name in environment for name in _OURS):
-        jax.distributed.initialize(
-            coordinator_address=environment["JAX_COORDINATOR_ADDRESS"],
-            num_processes=_number(environment, "JAX_NUM_PROCESSES"),
-            process_id=_number(environment, "JAX_PROCESS_ID"),
-        )
-    elif _owns_a_node(environment):
-        # Left alone, JAX gives each task of SLURM the one GPU with the number of the task.
-        jax.distributed.initialize(local_device_ids=range(_number(environment, "SLURM_GPUS_ON_NODE")))
-    else:
-        jax.distributed.initialize()
+    jax.distributed.initialize(**_address(environment), heartbeat_timeout_seconds=heartbeat_seconds)
+    state = jax_distributed.global_state
+    if state.client is not None and state.num_processes > 1:
+        atexit.register(join_job(state.client, state.process_id, state.num_processes, heartbeat_seconds))
     return True
+
+
+def _address(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What `jax.distributed.initialize` does not find out itself."""
+    if all(name in environment for name in _OURS):
+        return {
+            "coordinator_address": environment["JAX_COORDINATOR_ADDRESS"],
+            "num_processes": _number(environment, "JAX_NUM_PROCESSES"),
+            "process_id": _number(environment, "JAX_PROCESS_ID"),
+        }
+    if _owns_a_node(environment):
+        # Left alone, JAX gives each task of SLURM the one GPU with the number of the task.
+        return {"local_device_ids": range(_number(environment, "SLURM_GPUS_ON_NODE"))}
+    return {}
 
 
 def _is_distributed(environment: Mapping[str, str]) -> bool:
@@ -111,16 +133,24 @@ def together() -> Iterator[None]:
     except UserError as found:
         error = found
     if jax.process_count() > 1:
-        text = np.zeros((jax.process_count(), _LONGEST), np.uint8)
-        own = str(error or "").encode()[:_LONGEST]
-        text[jax.process_index(), : len(own)] = np.frombuffer(own, np.uint8)
-        texts = multihost_utils.process_allgather(text[jax.process_index()])
-        said = [bytes(row).rstrip(b"\0").decode(errors="replace") for row in np.asarray(texts)]
+        said = gather_text(str(error or ""))
         first = next((i for i, message in enumerate(said) if message), None)
         if error is None and first is not None:
             error = UserError(f"process {first}: {said[first]}")
     if error is not None:
         raise error
+
+
+def gather_text(text: str) -> list[str]:
+    """The texts of all processes, in their order, on every process."""
+    if jax.process_count() == 1:
+        return [text]
+    own = np.frombuffer(text.encode(), np.uint8)
+    sizes = np.asarray(multihost_utils.process_allgather(np.int32(len(own))))
+    padded = np.zeros(max(1, sizes.max()), np.uint8)
+    padded[: len(own)] = own
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
 
 
 def from_main(value: int) -> int:
@@ -134,6 +164,17 @@ def barrier(name: str) -> None:
     """Waits until every process of the job is here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def shared_fate() -> SharedFate | None:
+    """Barriers for Orbax that do not wait for a process that failed; None in a job of one process.
+
+    All processes must call this equally often: each call gives other barriers.
+    """
+    client = jax_distributed.global_state.client
+    if client is None or jax.process_count() == 1:
+        return None
+    return SharedFate(client, str(next(_barriers)), jax.process_count())
 
 
 def preempted_at(step: int) -> bool:

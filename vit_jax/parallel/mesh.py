@@ -19,9 +19,8 @@ def make_mesh(settings: MeshSettings, devices: Sequence[jax.Device] | None = Non
       BadSetting: the sizes do not fit the devices, or `replica` is not a multiple of the slices.
     """
     devices = list(jax.devices() if devices is None else devices)
-    sizes = settings.sizes(len(devices))
-    # Only TPU slices are joined by a slow network; on GPUs `slice_index` counts nodes, which fsdp may well cross.
-    slices = len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"})
+    slices = count_slices(devices)
+    sizes = settings.sizes(len(devices), slices)
     if slices > 1:
         if sizes[0] % slices:
             raise BadSetting("mesh.replica", sizes[0], f"must be a multiple of the {slices} slices")
@@ -30,6 +29,14 @@ def make_mesh(settings: MeshSettings, devices: Sequence[jax.Device] | None = Non
     else:
         array = mesh_utils.create_device_mesh(sizes, devices=devices, allow_split_physical_axes=True)
     return Mesh(np.asarray(array), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def count_slices(devices: Sequence[jax.Device]) -> int:
+    """Groups of devices that a slow network joins.
+
+    Only TPU slices are: on GPUs `slice_index` counts nodes, which fsdp may well cross.
+    """
+    return len({getattr(device, "slice_index", 0) if device.platform == "tpu" else 0 for device in devices})
 
 
 def batch_parallelism(mesh: Mesh) -> int:

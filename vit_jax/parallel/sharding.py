@@ -6,22 +6,28 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.experimental.layout import Layout, with_layout_constraint
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from vit_jax.parallel.settings import BATCH_AXES
 from vit_jax.trees import like, named_leaves
 
+# Where only the sizes of the axes count, a mesh needs no devices.
+AnyMesh = Mesh | AbstractMesh
+
 # One table for parameters and activations alike. `embed` is split over fsdp in parameters only: in activations
 # the batch already is. Weight standardisation sums over all but `conv_out`, so that is what a convolution splits.
-PARAMETER_RULES: Mapping[str, str] = {
+PARAMETER_RULES: Mapping[str, str | tuple[str, ...]] = {
     "embed": "fsdp",
     "conv_out": "fsdp",
+    "patch_embed": ("fsdp", "tensor"),
     "mlp": "tensor",
     "heads": "tensor",
     "classes": "tensor",
 }
 ACTIVATION_RULES: Mapping[str, str | tuple[str, ...]] = {
     "batch": BATCH_AXES,
+    "patch_embed": "tensor",
     "mlp": "tensor",
     "heads": "tensor",
     "classes": "tensor",
@@ -31,7 +37,7 @@ ACTIVATION_RULES: Mapping[str, str | tuple[str, ...]] = {
 MIN_SHARDED_ELEMENTS = 4096
 
 
-def parameter_spec(shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh) -> PartitionSpec:
+def parameter_spec(shape: tuple[int, ...], axes: tuple[str, ...], mesh: AnyMesh) -> PartitionSpec:
     """The PartitionSpec of one parameter: each dimension by its logical name.
 
     A dimension that the mesh axis does not divide, and every dimension of a small parameter, stays whole.
@@ -43,15 +49,46 @@ def parameter_spec(shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh) ->
     )
 
 
-def _fitting(axis: str | tuple[str, ...] | None, size: int, mesh: Mesh) -> str | tuple[str, ...] | None:
-    if axis is None:
-        return None
-    parts = math.prod(mesh.shape[a] for a in ((axis,) if isinstance(axis, str) else axis))
-    return axis if parts > 1 and size % parts == 0 else None
+def _fitting(axes: str | tuple[str, ...] | None, size: int, mesh: AnyMesh) -> str | tuple[str, ...] | None:
+    """Those of the mesh axes that, one after the other, divide the dimension."""
+    chosen, parts = [], 1
+    for axis in _as_tuple(axes):
+        if mesh.shape[axis] > 1 and size % (parts * mesh.shape[axis]) == 0:
+            chosen.append(axis)
+            parts *= mesh.shape[axis]
+    return tuple(chosen) if len(chosen) > 1 else chosen[0] if chosen else None
+
+
+def _as_tuple(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (axes,) if isinstance(axes, str) else axes or ()
+
+
+def undivided(shapes: dict[str, tuple[int, ...]], axes: dict[str, tuple[str, ...]], mesh: AnyMesh) -> list[str]:
+    """What the mesh was asked to split and cannot: `heads: 3 do not divide by tensor 2 (8 parameters)`.
+
+    Args:
+      shapes: {parameter name: shape}.
+      axes: {parameter name: logical axes}.
+      mesh: where.
+    """
+    found: dict[tuple[str, int, str], list[str]] = {}
+    for name, shape in shapes.items():
+        if math.prod(shape) < MIN_SHARDED_ELEMENTS:
+            continue
+        for logical, size in zip(axes[name], shape, strict=True):
+            fitting = _as_tuple(_fitting(PARAMETER_RULES.get(logical), size, mesh))
+            for axis in _as_tuple(PARAMETER_RULES.get(logical)):
+                if mesh.shape[axis] > 1 and axis not in fitting:
+                    found.setdefault((logical, size, axis), []).append(name)
+    return [
+        f"{logical}: {size:,} do not divide by {axis} {mesh.shape[axis]} "
+        f"({names[0] if len(names) == 1 else f'{len(names)} parameters'})"
+        for (logical, size, axis), names in found.items()
+    ]
 
 
 def state_shardings(
-    state: Any, shapes: dict[str, tuple[int, ...]], axes: dict[str, tuple[str, ...]], mesh: Mesh
+    state: Any, shapes: dict[str, tuple[int, ...]], axes: dict[str, tuple[str, ...]], mesh: AnyMesh
 ) -> Any:
     """A NamedSharding for every leaf of a training state.
 
@@ -108,7 +145,11 @@ class ActivationSharding:
 
     def __call__(self, x: jax.Array, names: tuple[str, ...]) -> jax.Array:
         """`x`, constrained to lie on the mesh as the activation rules say."""
-        return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, self._spec(x.shape, names)))
+        x = jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, self._spec(x.shape, names)))
+        if self.platform == "gpu" and x.ndim > 1:
+            # XLA may choose another order of axes for a matrix product, and then copies around the attention kernel.
+            x = with_layout_constraint(x, Layout(tuple(range(x.ndim))))
+        return x
 
     def per_device(
         self,

@@ -16,7 +16,7 @@ from typing import Self
 import jax
 
 from vit_jax import data, parallel
-from vit_jax.errors import EXIT_DIVERGED, EXIT_OK, Diverged, Stopped, UserError
+from vit_jax.errors import EXIT_DIVERGED, EXIT_OK, Diverged, Stopped, Unsaved, UserError
 from vit_jax.folder_lock import FolderLock
 from vit_jax.scaling.study import SWEEP_LOCK, Attempt, record_attempt, run_folder, run_status
 from vit_jax.scaling.sweeps import Sweep, SweepRun
@@ -183,10 +183,15 @@ def located(run: SweepRun, workdir: Path) -> RunSettings:
 
 
 def _outcome(function: Callable[[], None], distributed: bool) -> BaseException | None:
-    """What ended a run; None if nothing did. A bug is shown; in a distributed job it ends the process."""
+    """What ended a run; None if nothing did. A bug is shown.
+
+    In a distributed job, what the other processes do not know of ends the process.
+    """
     try:
         function()
-    except (UserError, Diverged) as error:
+    except (UserError, Diverged, Unsaved) as error:
+        if distributed and error.alone:
+            raise
         return error
     except Stopped:
         raise
@@ -200,7 +205,7 @@ def _outcome(function: Callable[[], None], distributed: bool) -> BaseException |
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    return text if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {text}"[:500]
+    return text if isinstance(error, UserError | Diverged | Unsaved) else f"{type(error).__name__}: {text}"[:500]
 
 
 class Stopping:

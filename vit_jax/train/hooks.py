@@ -1,23 +1,34 @@
 """What looks at the state now and then while the loop waits: saving, testing and drawing."""
 
+import contextlib
 from pathlib import Path
 from typing import Protocol
 
+from vit_jax import parallel
 from vit_jax.checkpoint import TrainingCheckpoints
+from vit_jax.errors import Unsaved
 from vit_jax.inspect import PAGE
 from vit_jax.models import Params
 from vit_jax.train.evaluations import Evaluation
+from vit_jax.train.goodput import CHECKPOINT, EVALUATE
 from vit_jax.train.inspection import Inspection
 from vit_jax.train.metrics import MetricsLog, due
 from vit_jax.train.preflight import Plan
 from vit_jax.train.progress import Reporter
 from vit_jax.train.state import State
+from vit_jax.train.tolerance import Tolerance
 
 PICTURES = "inspect"  # folder of a workdir
 
 
 class Hook(Protocol):
-    """Something that looks at the state now and then; the loop waits for it."""
+    """Something that looks at the state now and then; the loop waits for it.
+
+    Attributes:
+      activity: what the time it takes is accounted for, see `goodput`.
+    """
+
+    activity: str
 
     def due(self, step: int) -> bool:
         """Whether it wants the state after `step`."""
@@ -27,10 +38,15 @@ class Hook(Protocol):
 
 
 class SaveCheckpoint:
-    """Saves the state; the arrays are copied at once and written in the background."""
+    """Saves the state; the arrays are copied at once and written in the background.
 
-    def __init__(self, plan: Plan, checkpoints: TrainingCheckpoints):
-        self._plan, self._checkpoints = plan, checkpoints
+    A save that fails ends the run or is said and left out, as `tolerance` has it.
+    """
+
+    activity = CHECKPOINT
+
+    def __init__(self, plan: Plan, checkpoints: TrainingCheckpoints, tolerance: Tolerance):
+        self._plan, self._checkpoints, self._tolerance = plan, checkpoints, tolerance
 
     def due(self, step: int) -> bool:
         """See `Hook`."""
@@ -38,12 +54,39 @@ class SaveCheckpoint:
 
     def run(self, step: int, state: State) -> None:
         """See `Hook`."""
-        self._checkpoints.save(state, self._plan.metadata(step))
+        self.finish()
+        try:
+            self._checkpoints.save(state, self._plan.metadata(step))
+        except Unsaved as error:
+            if parallel.process_count() > 1:  # the others wait for this one
+                raise
+            self._tolerance.take(error)
 
-    def now(self, step: int, state: State) -> None:
-        """Saves and waits until the save is complete."""
+    def check(self) -> None:
+        """Deals with a save that has failed since; called after every step, waits for nothing."""
+        try:
+            self._checkpoints.check()
+        except Unsaved as error:
+            self._tolerance.take(error)
+
+    def finish(self) -> None:
+        """Waits until the save under way is complete."""
+        try:
+            self._checkpoints.wait()
+        except Unsaved as error:
+            self._tolerance.take(error)
+
+    def now(self, step: int, state: State) -> int | None:
+        """Saves and waits until the save is complete; the newest step that is saved then."""
         self.run(step, state)
-        self._checkpoints.wait()
+        self.finish()
+        return self._checkpoints.latest()
+
+    def newest(self) -> int | None:
+        """The newest good save; waits for the one under way."""
+        with contextlib.suppress(Unsaved):
+            self._checkpoints.wait()
+        return self._checkpoints.latest()
 
 
 class Evaluate:
@@ -56,6 +99,8 @@ class Evaluate:
       metrics: where the numbers go.
       reporter: tells a person.
     """
+
+    activity = EVALUATE
 
     def __init__(self, name: str, evaluation: Evaluation, total: int, metrics: MetricsLog, reporter: Reporter):
         self.name = name
@@ -86,6 +131,8 @@ class Inspect:
       folder: of all pictures of the run.
       reporter: tells a person.
     """
+
+    activity = EVALUATE
 
     def __init__(self, inspection: Inspection, total: int, folder: Path, reporter: Reporter):
         self._inspection, self._total, self._folder, self._reporter = inspection, total, folder, reporter

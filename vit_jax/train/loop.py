@@ -3,23 +3,26 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from vit_jax import parallel
 from vit_jax.checkpoint import CHECKPOINTS, EXPORT, TrainingCheckpoints, export_npz
-from vit_jax.errors import Alone, Stopped, UserError
+from vit_jax.errors import Alone, Stopped, Unsaved, UserError
+from vit_jax.train.compiling import Compilations, compilations, compile_step
+from vit_jax.train.goodput import CHECKPOINT, GOODPUT_FILE, INPUT, OTHER, START, Goodput, GoodputLog, StepWatch
+from vit_jax.train.hang import HangWatch
 from vit_jax.train.hooks import PICTURES, Evaluate, Hook, Inspect, SaveCheckpoint
 from vit_jax.train.metrics import MetricsLog
-from vit_jax.train.mixing import mixed
-from vit_jax.train.objectives import Objective, masked_patches, supervised
 from vit_jax.train.preflight import Plan, preflight
 from vit_jax.train.profiling import Profiler, traces
 from vit_jax.train.progress import Clock, Reporter
 from vit_jax.train.settings import RunSettings
 from vit_jax.train.state import State, create_state, state_from
-from vit_jax.train.step import TrainStep, make_train_step
 from vit_jax.train.stopping import StopSignal
+from vit_jax.train.tolerance import Tolerance
+from vit_jax.train.utilisation import utilisation
 from vit_jax.train.workdir import check_same_run, check_shared, claim
 from vit_jax.train.writers import METRICS_FILE, has_evaluation, make_writers
 
@@ -56,8 +59,13 @@ class Run:
     inspect: list[Inspect]  # one, or none
     metrics: MetricsLog
     clock: Clock
+    goodput: Goodput
+    account: GoodputLog
+    watch: StepWatch
+    compilations: Compilations
     profiler: Profiler
     stop: StopSignal
+    tolerance: Tolerance
     reporter: Reporter
 
 
@@ -68,11 +76,12 @@ def train(
     reporter: Reporter | None = None,
     distributed: bool = False,
     accept_config_change: bool = False,
+    began: float | None = None,
 ) -> Result:
     """Trains to the end, going on from the newest checkpoint in `workdir`.
 
-    Writes `config.json`, `metrics.jsonl`, `tensorboard/`, `checkpoints/`, `inspect/` and at the end `export/model.npz`
-    there. Call it from the main thread: it listens to signals.
+    Writes `config.json`, `metrics.jsonl`, `goodput.jsonl`, `tensorboard/`, `checkpoints/`, `inspect/` and at the end
+    `export/model.npz` there. Call it from the main thread: it listens to signals.
 
     Args:
       settings: the whole run.
@@ -80,13 +89,15 @@ def train(
       reporter: tells a person what happens.
       distributed: whether this is one process of a job that `parallel.start` joined.
       accept_config_change: resume although the config is not the one the workdir was started with.
+      began: when this attempt began (seconds since 1970), for the account of where time goes; by default now.
 
     Raises:
       UserError: something is wrong with the config, the data or the workdir; nothing was compiled.
       Stopped: by SIGTERM or Ctrl-C; the state of the current step is saved.
       Diverged: the loss is no longer finite; good checkpoints are untouched.
+      Unsaved: something could not be written; good checkpoints are untouched.
     """
-    reporter = reporter or Reporter(parallel.is_main())
+    reporter, goodput = reporter or Reporter(parallel.is_main()), Goodput(began)
     with parallel.together():
         plan = preflight(settings)
         folder = claim(workdir, settings, accept_config_change)
@@ -94,13 +105,11 @@ def train(
         check_shared(folder, settings)
     for line in plan.describe():
         reporter.say(line)
+    hangs = HangWatch(goodput, settings.log.hang_timeout, folder / "hang", settings.log.on_hang == "exit")
     checkpoints = TrainingCheckpoints(folder / CHECKPOINTS, settings.checkpoint.keep_last, plan.steps.keep)
-    try:
+    with compilations(goodput) as heard, hangs, checkpoints, StopSignal(distributed) as stop:
         state, first = _start_state(plan, checkpoints, reporter, accept_config_change)
-        with StopSignal(distributed) as stop:
-            return _train(_prepare(plan, folder, first, checkpoints, stop, reporter), state)
-    finally:
-        checkpoints.close()
+        return _train(_prepare(plan, folder, first, checkpoints, goodput, heard, stop, reporter), state)
 
 
 def _start_state(
@@ -134,7 +143,14 @@ def _first_state(plan: Plan, reporter: Reporter) -> State:
 
 
 def _prepare(
-    plan: Plan, workdir: Path, first: int, checkpoints: TrainingCheckpoints, stop: StopSignal, reporter: Reporter
+    plan: Plan,
+    workdir: Path,
+    first: int,
+    checkpoints: TrainingCheckpoints,
+    goodput: Goodput,
+    heard: Compilations,
+    stop: StopSignal,
+    reporter: Reporter,
 ) -> Run:
     """Opens the writers and sets up everything that happens around the steps."""
     main, settings = parallel.is_main(), plan.settings
@@ -142,20 +158,28 @@ def _prepare(
     if note:
         reporter.say(note)
     clock = Clock(settings.train.batch_size)
-    metrics = MetricsLog(plan.steps.log, plan.steps.total, writers, reporter, clock, checkpoints.latest)
+    tolerance = Tolerance(settings.checkpoint.on_error == "stop", reporter)
+    save = SaveCheckpoint(plan, checkpoints, tolerance)
+    account = GoodputLog(workdir / GOODPUT_FILE if main else None, goodput, first)
+    metrics = MetricsLog(plan.steps.log, plan.steps.total, writers, reporter, clock, save.newest, tolerance, account)
     return Run(
         plan=plan,
         workdir=workdir,
         first=first,
-        save=SaveCheckpoint(plan, checkpoints),
+        save=save,
         evaluate=[
             Evaluate(name, about, plan.steps.total, metrics, reporter) for name, about in plan.evaluations.items()
         ],
         inspect=[Inspect(plan.inspection, plan.steps.total, workdir / PICTURES, reporter)] if plan.inspection else [],
         metrics=metrics,
         clock=clock,
+        goodput=goodput,
+        account=account,
+        watch=StepWatch(goodput),
+        compilations=heard,
         profiler=Profiler(traces(workdir, parallel.process_index()), settings.log.profile_steps),
         stop=stop,
+        tolerance=tolerance,
         reporter=reporter,
     )
 
@@ -166,11 +190,25 @@ def _train(run: Run, state: State) -> Result:
         run.reporter.start(run.first, total)
         _make_up_for_what_was_missed(run, state)
         state = _steps(run, state)
+        run.save.finish()
+        result = Result(total, {test.name: test.last for test in run.evaluate}, export(run.plan, state, run.workdir))
+        _settle(run, total)
+        return result
     finally:
         run.reporter.stop()
         run.profiler.release()
+        run.watch.close()
+        run.account.close()
         run.metrics.close()
-    return Result(total, {test.name: test.last for test in run.evaluate}, _export(run, state))
+
+
+def _settle(run: Run, step: int) -> None:
+    """Says and records where the time went."""
+    run.reporter.say(run.account.describe())
+    if run.first < step:
+        run.metrics.write(step, run.account.shares())
+    with run.tolerance.writing(GOODPUT_FILE):
+        run.account.write(step, done=step == run.plan.steps.total)
 
 
 def _make_up_for_what_was_missed(run: Run, state: State) -> None:
@@ -188,28 +226,60 @@ def _make_up_for_what_was_missed(run: Run, state: State) -> None:
             album.run(run.first, state)
 
 
+def _measure(run: Run, program: Any) -> None:
+    used = utilisation(program, run.plan.model, run.plan.settings.train.batch_size, run.plan.mesh)
+    run.metrics.measure(used)
+    if used:
+        run.reporter.say(used.describe())
+
+
 def _steps(run: Run, state: State) -> State:
     """Steps `first + 1` to the last."""
-    total = run.plan.steps.total
-    train_step, batches = _train_step(run.plan), _batches(run.plan, run.first)
+    total, during = run.plan.steps.total, run.goodput.during
+    train_step, batches, program = run.plan.train_step(), _batches(run.plan, run.first), None
     hooks: list[Hook] = [run.save, *run.evaluate, *run.inspect]
     for step in range(run.first + 1, total + 1):
-        batch = _next_batch(run, batches, state, step)
+        with during(INPUT if program else START):
+            batch = _next_batch(run, batches, state, step)
+        if program is None:
+            program, about = compile_step(train_step, (state, batch), run.goodput, run.compilations)
+            run.reporter.say(about)
+            run.goodput.turn_to(OTHER)
         run.profiler.before_step(step)
-        state, metrics = train_step(state, batch)
+        run.goodput.dispatched(step)
+        state, metrics = program(state, batch)
+        run.watch.add(step, metrics)
         run.profiler.after_step(step, metrics)
         run.metrics.add(step, metrics)
+        run.save.check()
+        if step == run.first + 1:  # while the devices are busy with it
+            _measure(run, program)
         stopping = run.stop.requested(step) and step < total
         due = [hook for hook in hooks if hook.due(step)]
         if stopping or due:
             run.metrics.flush()  # raises if any step so far was not finite: nothing bad is ever saved
         if stopping:  # whoever stops us may not wait for an evaluation: resuming makes up for it
-            run.save.now(step, state)
-            raise Stopped(f"stopped after step {step} of {total}, saved: the same command resumes")
+            _stop(run, step, state)
         for hook in due:
-            hook.run(step, state)
+            with during(hook.activity):
+                hook.run(step, state)
             run.clock.pause()
+        if due:
+            with run.tolerance.writing(GOODPUT_FILE):
+                run.account.write(step)
     return state
+
+
+def _stop(run: Run, step: int, state: State) -> None:
+    """Ends the run after `step`, with its state saved."""
+    with run.goodput.during(CHECKPOINT):
+        saved = run.save.now(step, state)
+    _settle(run, step)
+    total = run.plan.steps.total
+    if saved == step:
+        raise Stopped(f"stopped after step {step} of {total}, saved: the same command resumes")
+    newest = "the beginning" if saved is None else f"step {saved}"
+    raise Stopped(f"stopped after step {step} of {total}, not saved: the same command resumes from {newest}")
 
 
 def _next_batch(run: Run, batches: Iterator[dict[str, jax.Array]], state: State, step: int) -> dict[str, jax.Array]:
@@ -225,28 +295,6 @@ def _next_batch(run: Run, batches: Iterator[dict[str, jax.Array]], state: State,
         raise
 
 
-def _objective(plan: Plan) -> Objective:
-    train = plan.settings.train
-    if train.objective == "masked_patches":
-        return masked_patches(plan.model, plan.settings.masked)
-    return mixed(supervised(plan.model, train.loss, train.label_smoothing), train, plan.model.classes)
-
-
-def _train_step(plan: Plan) -> TrainStep:
-    train = plan.settings.train
-    return make_train_step(
-        _objective(plan),
-        plan.optimizer,
-        plan.schedule,
-        plan.state,
-        plan.mesh,
-        plan.multipliers,
-        seed=plan.settings.seed,
-        micro_batches=train.micro_batches,
-        ema_decay=train.ema_decay,
-    )
-
-
 def _batches(plan: Plan, first: int) -> Iterator[dict[str, jax.Array]]:
     settings = plan.settings
     size = settings.train.batch_size
@@ -255,9 +303,16 @@ def _batches(plan: Plan, first: int) -> Iterator[dict[str, jax.Array]]:
     return parallel.feed(plan.mesh, size, rows, local)
 
 
-def _export(run: Run, state: State) -> list[Path]:
-    """Writes the final weights for use elsewhere."""
+def export(plan: Plan, state: State, workdir: Path) -> list[Path]:
+    """Writes the final weights for use elsewhere.
+
+    Raises:
+      Unsaved: there is no room, for example.
+    """
     params = parallel.to_host(state.get("ema", state["params"]))
     if not parallel.is_main():
         return []
-    return export_npz(params, run.plan.metadata(run.plan.steps.total), run.workdir / EXPORT)
+    try:
+        return export_npz(params, plan.metadata(plan.steps.total), workdir / EXPORT)
+    except UserError as error:
+        raise Unsaved(f"{error}; make room and run the same command: it goes on from the newest checkpoint") from error

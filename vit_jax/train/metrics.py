@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 
 from vit_jax.errors import Diverged
+from vit_jax.train.goodput import GoodputLog
 from vit_jax.train.progress import Clock, Reporter
+from vit_jax.train.tolerance import Tolerance
+from vit_jax.train.utilisation import Utilisation
 from vit_jax.train.writers import Writer
 
 # Steps in flight before the loop waits for the oldest: keeps the device busy and host memory bounded.
@@ -30,6 +33,8 @@ class MetricsLog:
       reporter: tells a person.
       clock: counts finished steps.
       last_good: gives the newest save, for the advice when the run diverges.
+      tolerance: of lines that cannot be written.
+      account: knows the share of the time in steps that count; None for a run that has no account of its own.
     """
 
     def __init__(
@@ -40,9 +45,13 @@ class MetricsLog:
         reporter: Reporter,
         clock: Clock,
         last_good: Callable[[], int | None],
+        tolerance: Tolerance,
+        account: GoodputLog | None = None,
     ):
         self._every, self._total = every, total
+        self._tolerance, self._account = tolerance, account
         self._writers, self._reporter, self._clock, self._last_good = writers, reporter, clock, last_good
+        self._utilisation: Utilisation | None = None
         self._pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
@@ -62,12 +71,25 @@ class MetricsLog:
         self._clock.tick()
         bad = [f"{name} = {scalars[name]}" for name in _MUST_BE_FINITE if not math.isfinite(scalars[name])]
         if bad or due(step, self._every, self._total):
-            rate = self._clock.images_per_second
-            self.write(step, {**scalars, **({"images_per_second": rate} if rate else {})})
-            self._reporter.metrics(step, self._total, scalars, self._clock)
+            self.write(step, {**scalars, **self._rates()})
+            self._reporter.metrics(step, self._total, {**scalars, **self._use()}, self._clock)
         self._reporter.advance(step, self._clock.images_per_second)
         if bad:
             raise Diverged(f"step {step} diverged: {', '.join(bad)}. {self._advice()}")
+
+    def _rates(self) -> dict[str, float]:
+        found = {"goodput": self._account.shares()["goodput"]} if self._account else {}
+        if rate := self._clock.images_per_second:
+            found["images_per_second"] = rate
+        return {**found, **self._use()}
+
+    def _use(self) -> dict[str, float]:
+        seconds = self._clock.seconds_per_step
+        return self._utilisation.shares(seconds) if self._utilisation and seconds else {}
+
+    def measure(self, utilisation: Utilisation | None) -> None:
+        """From now on, records say how much of the devices is used."""
+        self._utilisation = utilisation
 
     def _advice(self) -> str:
         good = self._last_good()
@@ -80,7 +102,8 @@ class MetricsLog:
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes scalars of any kind to every writer."""
         for writer in self._writers:
-            writer.write(step, scalars)
+            with self._tolerance.writing(writer.name):
+                writer.write(step, scalars)
 
     def close(self) -> None:
         """Closes the writers."""

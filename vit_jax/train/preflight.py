@@ -3,53 +3,35 @@
 import dataclasses
 import math
 
-import optax
-from jax.sharding import Mesh
-
 from vit_jax import data, parallel
 from vit_jax.checkpoint import Metadata, Report
 from vit_jax.data import Dataset
 from vit_jax.errors import BadSetting
-from vit_jax.evaluate import check_patches, outputs
 from vit_jax.models import Model, Params
 from vit_jax.rules import assign, describe
 from vit_jax.settings import to_dict
 from vit_jax.train.evaluations import Evaluation, class_names, open_evaluations, open_split
+from vit_jax.train.facts import facts_of
 from vit_jax.train.initial import initial_params
 from vit_jax.train.inspection import Inspection, open_inspection
-from vit_jax.train.multipliers import Multipliers, frozen, learning_rate_multipliers
-from vit_jax.train.optimizer import make_optimizer
-from vit_jax.train.schedule import make_schedule
+from vit_jax.train.multipliers import frozen
+from vit_jax.train.program import Program, check_mesh, make_program
 from vit_jax.train.settings import RunSettings
-from vit_jax.train.spans import in_steps
-from vit_jax.train.state import State, abstract_state
 
 
 @dataclasses.dataclass(frozen=True)
-class Steps:
-    """The run's durations in optimizer steps; 0 means never."""
+class Plan(Program):
+    """A run that is known to fit together, data included; nothing is compiled or allocated yet.
 
-    total: int
-    log: int
-    checkpoint: int
-    keep: int
+    Attributes:
+      train_data: what it trains on.
+      evaluations: its tests, by name.
+      inspection: its pictures; None for none.
+    """
 
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """A run that is known to fit together; nothing is compiled or allocated yet."""
-
-    settings: RunSettings
-    mesh: Mesh
     train_data: Dataset
-    model: Model
     evaluations: dict[str, Evaluation]
     inspection: Inspection | None
-    optimizer: optax.GradientTransformationExtraArgs
-    multipliers: Multipliers
-    schedule: optax.Schedule
-    steps: Steps
-    state: State
 
     def metadata(self, step: int) -> Metadata:
         """What a checkpoint at `step` says."""
@@ -79,6 +61,8 @@ class Plan:
             f"{model.image_size[0]}x{model.image_size[1]} px, {settings.model.dtype}",
             *_unseen(model),
             f"state     {local / 2**20:,.1f} MiB per device{shared}",
+            *self._chosen(),
+            *self.whole(),
             f"data      {settings.data.name} [{settings.data.train_split}], {self.train_data.size:,} images, "
             f"{_outputs(self)}",
             f"run       {self.steps.total:,} steps, {epochs:.1f} epochs, {batch}",
@@ -90,6 +74,14 @@ class Plan:
             size = sum(math.prod(model.shapes[name]) for name in unchanging)
             lines.append(f"frozen    {len(unchanging)} parameters, {size:,} of {model.parameter_count:,} numbers")
         return lines
+
+    def _chosen(self) -> list[str]:
+        """A line if the mesh is not what the config says, nor pure data parallel."""
+        size = self.mesh.shape["fsdp"]
+        if self.settings.mesh.fsdp or size == 1:
+            return []
+        why = "leaves room for activations; config.mesh.fsdp sets another"
+        return [f"mesh      fsdp {size} was chosen: parameters, optimizer and gradients in so many parts {why}"]
 
     def initial(self) -> tuple[Params, Report] | None:
         """The weights that `config.init` names, on the host; None for fresh values.
@@ -112,72 +104,21 @@ def preflight(settings: RunSettings) -> Plan:
     if settings.init.checkpoint.startswith("<"):  # what configs say where only a person knows
         fix = "name the weights to start from, or leave it empty to start from fresh values"
         raise BadSetting("config.init.checkpoint", settings.init.checkpoint, fix)
-    mesh = _mesh(settings)
+    check_mesh(settings)
     train_data = _training_data(settings)
     data.check_preprocess(settings.data)
-    model = make_model(settings, len(train_data.label_names))
-    steps, schedule = _durations(settings, train_data.size)
-    optimizer = make_optimizer(settings.optimizer, list(model.shapes))
-    multipliers = learning_rate_multipliers(settings.optimizer, model)
-    state = abstract_state(model, optimizer, mesh, ema=settings.train.ema_decay > 0)
-    evaluations = open_evaluations(settings, model, mesh, train_data, state["params"], steps.total)
-    inspection = open_inspection(settings, model, mesh, train_data.size, steps.total)
-    return Plan(
-        settings, mesh, train_data, model, evaluations, inspection, optimizer, multipliers, schedule, steps, state
-    )
+    program = make_program(settings, facts_of(train_data))
+    state, total = program.state, program.steps.total
+    evaluations = open_evaluations(settings, program.model, program.mesh, train_data, state["params"], total)
+    inspection = open_inspection(settings, program.model, program.mesh, train_data.size, total)
+    parts = {field.name: getattr(program, field.name) for field in dataclasses.fields(program)}
+    return Plan(**parts, train_data=train_data, evaluations=evaluations, inspection=inspection)
 
 
 def _training_data(settings: RunSettings) -> Dataset:
     if not settings.data.train_split:
         raise BadSetting("config.data.task", settings.data.task, "has no training images; train on another")
-    found = open_split(settings, settings.data.train_split, "config.data.train_split")
-    if found.multi_label and settings.train.objective == "supervised" and settings.train.loss == "softmax":
-        fix = f"images of {settings.data.name} have several labels: set config.train.loss=sigmoid"
-        raise BadSetting("config.train.loss", settings.train.loss, fix)
-    return found
-
-
-def _mesh(settings: RunSettings) -> Mesh:
-    try:
-        mesh = parallel.make_mesh(settings.mesh)
-    except BadSetting as error:
-        raise error.below("config") from None
-    train = settings.train
-    parallel.check_batch("config.train.batch_size", train.batch_size, mesh, train.micro_batches)
-    if settings.evaluate.batch_size:
-        parallel.check_batch("config.evaluate.batch_size", settings.evaluate.batch_size, mesh)
-    return mesh
-
-
-def make_model(settings: RunSettings, classes: int) -> Model:
-    """The configured model, with the outputs that the objective needs.
-
-    Args:
-      settings: of the run.
-      classes: of the data set.
-
-    Raises:
-      BadSetting: it does not fit the images or the objective.
-    """
-    masked = settings.train.objective == "masked_patches"
-    if masked != (settings.model.pooling == "none"):
-        fix = (
-            "needs one output a patch: set none"
-            if masked
-            else "needs one output an image: set token, gap, map or first"
-        )
-        raise BadSetting("config.model.pool", settings.model.pool, f"{settings.train.objective} {fix}")
-    if masked and not settings.model.mask_token:
-        raise BadSetting("config.model.mask_token", False, "masked_patches puts it in place of patches: set True")
-    channels = settings.data.channels
-    try:
-        model = Model(settings.model, settings.data.height_width, channels, classes)
-    except BadSetting as error:
-        raise error.below("config.data") from None
-    if masked:
-        check_patches(settings.masked, model)
-        model = dataclasses.replace(model, classes=outputs(settings.masked, model.stride, channels))
-    return model
+    return open_split(settings, settings.data.train_split, "config.data.train_split")
 
 
 def _outputs(plan: Plan) -> str:
@@ -193,19 +134,3 @@ def _unseen(model: Model) -> list[str]:
     if not rows and not columns:
         return []
     return [f"note      {rows} rows and {columns} columns of every image lie beyond the last whole patch, unseen"]
-
-
-def _durations(settings: RunSettings, examples: int) -> tuple[Steps, optax.Schedule]:
-    total = in_steps(settings, settings.train.duration, "config.train.duration", examples, None)
-    if not total:
-        raise BadSetting("config.train.duration", settings.train.duration, "a run needs at least one step")
-
-    def part(group: str, name: str) -> int:
-        return in_steps(settings, getattr(getattr(settings, group), name), f"config.{group}.{name}", examples, total)
-
-    warmup, timescale, cooldown = (part("schedule", name) for name in ("warmup", "timescale", "cooldown"))
-    field = "config.schedule.boundaries"
-    boundaries = [in_steps(settings, text, field, examples, total) for text in settings.schedule.boundaries]
-    schedule = make_schedule(settings.schedule, total, warmup, timescale, cooldown, boundaries)
-    keep = part("checkpoint", "keep_every")
-    return Steps(total, log=part("log", "every"), checkpoint=part("checkpoint", "every"), keep=keep), schedule

@@ -16,6 +16,7 @@ LOSSES = ("softmax", "sigmoid")
 OBJECTIVES = ("supervised", "masked_patches")
 OPTIMIZERS = ("adam", "adamw", "sgd", "adafactor", "lion", "muon", "lamb")
 SCHEDULES = ("constant", "linear", "cosine", "rsqrt", "staircase")
+ON_HANG = ("report", "exit")
 
 # Kernels are decayed; biases, norms, the class token and position embeddings are not.
 DECAY_KERNELS = ((r".*/kernel", 1.0), (r".*", 0.0))
@@ -211,16 +212,25 @@ class LogSettings:
       every: how often metrics go to the files and the console.
       tensorboard: also write TensorBoard events (needs TensorFlow and clu).
       profile_steps: (first, last) steps to record a profiler trace of; SIGUSR1 records the next five at any time.
+      hang_timeout: seconds without a finished step after which all stacks are written down (ten times the mean step if
+        that is longer; six times as long while compiling, saving or evaluating); 0 does not look.
+      on_hang: then `report` only, or also `exit` with status 134, which launchers start again.
     """
 
     every: str = "50 steps"
     tensorboard: bool = True
     profile_steps: tuple[int, ...] = ()
+    hang_timeout: float = 600.0
+    on_hang: str = "report"
 
     def __post_init__(self) -> None:
         Duration.parse(self.every, "every")
         if len(self.profile_steps) not in (0, 2) or list(self.profile_steps) != sorted(self.profile_steps):
             raise BadSetting("profile_steps", self.profile_steps, "write (first, last) in order, or () for none")
+        if not 0 <= self.hang_timeout < float("inf"):
+            raise BadSetting("hang_timeout", self.hang_timeout, "must be finite and not negative; 0 turns it off")
+        if self.on_hang not in ON_HANG:
+            raise BadSetting("on_hang", self.on_hang, f"must be one of {', '.join(ON_HANG)}")
 
 
 @dataclasses.dataclass(frozen=True)

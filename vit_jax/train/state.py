@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax import parallel
 from vit_jax.models import Model, Params
@@ -35,13 +35,24 @@ def state_around(params: Params, optimizer: optax.GradientTransformation, ema: b
     return {**state, "ema": params} if ema else state
 
 
-def abstract_state(model: Model, optimizer: optax.GradientTransformation, mesh: Mesh, ema: bool) -> State:
-    """The state's shapes, dtypes and shardings, without computing anything."""
-    shapes = jax.eval_shape(lambda key: init_state(model, optimizer, key, ema), jax.random.key(0))
+def state_shapes(model: Model, optimizer: optax.GradientTransformation, ema: bool) -> State:
+    """The state's shapes and dtypes, without computing anything."""
+    return jax.eval_shape(lambda key: init_state(model, optimizer, key, ema), jax.random.key(0))
+
+
+def laid_out(shapes: State, model: Model, mesh: Mesh | AbstractMesh) -> State:
+    """The same shapes, with their shardings on a mesh."""
     shardings = parallel.state_shardings(shapes, model.shapes, model.logical_axes, mesh)
     return jax.tree.map(
         lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes, shardings
     )
+
+
+def abstract_state(
+    model: Model, optimizer: optax.GradientTransformation, mesh: Mesh | AbstractMesh, ema: bool
+) -> State:
+    """The state's shapes, dtypes and shardings, without computing anything."""
+    return laid_out(state_shapes(model, optimizer, ema), model, mesh)
 
 
 def create_state(model: Model, optimizer: optax.GradientTransformation, abstract: State, seed: int) -> State:

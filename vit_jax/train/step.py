@@ -16,7 +16,8 @@ from vit_jax.train.state import DROPOUT_STREAM, State, stream_key
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-TrainStep = Callable[[State, Batch], tuple[State, Metrics]]
+StepFunction = Callable[[State, Batch], tuple[State, Metrics]]
+TrainStep = jax.stages.Wrapped  # a StepFunction to be compiled
 
 
 def make_train_step(
@@ -76,7 +77,7 @@ def step_function(
     seed: int | jax.Array,
     micro_batches: int = 1,
     ema_decay: float = 0.0,
-) -> TrainStep:
+) -> StepFunction:
     """The step as a pure function, not compiled; arguments as for `make_train_step`, of which numbers may be traced."""
     constrain = parallel.constrain_on(mesh)
     unchanging = frozen(multipliers)

@@ -1,6 +1,7 @@
 """Several runs trained as one program, each with its own workdir, metrics, tests, checkpoints and export."""
 
 import collections
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,12 @@ import jax
 import numpy as np
 
 from vit_jax import parallel
-from vit_jax.checkpoint import CHECKPOINTS, EXPORT, TrainingCheckpoints, export_npz
-from vit_jax.errors import Diverged, Stopped, UserError
+from vit_jax.checkpoint import CHECKPOINTS, TrainingCheckpoints
+from vit_jax.errors import Diverged, Stopped, Unsaved, UserError
 from vit_jax.train.evaluations import Evaluation
 from vit_jax.train.hooks import PICTURES, Evaluate, Hook, Inspect, SaveCheckpoint
 from vit_jax.train.inspection import Inspection
-from vit_jax.train.loop import train
+from vit_jax.train.loop import export, train
 from vit_jax.train.metrics import IN_FLIGHT, MetricsLog, due
 from vit_jax.train.preflight import preflight
 from vit_jax.train.progress import Clock, Reporter
@@ -22,14 +23,18 @@ from vit_jax.train.settings import RunSettings
 from vit_jax.train.state import State
 from vit_jax.train.step import Batch, Metrics
 from vit_jax.train.stopping import StopSignal
+from vit_jax.train.tolerance import Tolerance
 from vit_jax.train.vectorised import Vectorised, together_key
 from vit_jax.train.workdir import check_same_run, claim
 from vit_jax.train.writers import METRICS_FILE, has_evaluation, make_writers
 
+# What may end one of the runs while the others go on.
+Ending = UserError | Diverged | Unsaved
+
 
 def train_together(
     settings: Sequence[RunSettings], workdirs: Sequence[str | Path], *, reporter: Reporter | None = None
-) -> list[UserError | Diverged | None]:
+) -> list[Ending | None]:
     """Trains runs that differ in numbers alone to the end, as one program as far as memory allows.
 
     Each run's workdir is one that `train` could have written, and `train` goes on with it. Runs go on from their newest
@@ -50,7 +55,7 @@ def train_together(
     if len({together_key(s) for s in settings}) > 1:
         raise ValueError("runs that differ in more than numbers cannot be trained together")
     reporter = reporter or Reporter()
-    outcomes: list[UserError | Diverged | None] = [None] * len(settings)
+    outcomes: list[Ending | None] = [None] * len(settings)
     progress: dict[int, list[_Run]] = {}
     for i, (own, workdir) in enumerate(zip(settings, workdirs, strict=True)):
         try:
@@ -74,10 +79,10 @@ def train_together(
     return outcomes
 
 
-def _train_alone(settings: RunSettings, workdir: str | Path, reporter: Reporter) -> UserError | Diverged | None:
+def _train_alone(settings: RunSettings, workdir: str | Path, reporter: Reporter) -> Ending | None:
     try:
         train(settings, workdir, reporter=reporter)
-    except (UserError, Diverged) as error:
+    except (UserError, Diverged, Unsaved) as error:
         return error
     return None
 
@@ -110,18 +115,20 @@ class _Run:
         self.evaluations: dict[str, Evaluation] = like.evaluations if like else self.plan.evaluations
         self.inspection: Inspection | None = like.inspection if like else self.plan.inspection
         self._reporter = _Named(reporter, self._folder.name)
-        self._metrics: MetricsLog | None = None
-        self.outcome: UserError | Diverged | None = None
+        self._opened = contextlib.ExitStack()
+        self.outcome: Ending | None = None
 
     def start(self, state: Callable[[], State]) -> None:
         """Opens the files, and makes up for tests that were missed at the step it goes on from."""
         settings, plan = self.plan.settings, self.plan
         writers, _ = make_writers(self._folder, self.first, settings.log.tensorboard)
         self.clock = Clock(settings.train.batch_size)
+        tolerance = Tolerance(settings.checkpoint.on_error == "stop", self._reporter)
+        self.save = SaveCheckpoint(plan, self._checkpoints, tolerance)
         self._metrics = MetricsLog(
-            plan.steps.log, self.total, writers, self._reporter, self.clock, self._checkpoints.latest
+            plan.steps.log, self.total, writers, self._reporter, self.clock, self.save.newest, tolerance
         )
-        self.save = SaveCheckpoint(plan, self._checkpoints)
+        self._opened.callback(self._metrics.close)
         self._tests = [
             Evaluate(name, about, self.total, self._metrics, self._reporter) for name, about in self.evaluations.items()
         ]
@@ -146,33 +153,40 @@ class _Run:
         check_same_run(self._checkpoints.description(self.first), metadata, where)
         return self._checkpoints.restore(self.plan.state, metadata, self.first)
 
-    def add(self, step: int, scalars: dict[str, Any]) -> None:
-        """Takes the metrics of a step; notes it if the run has diverged."""
-        self._watch(lambda metrics: metrics.add(step, scalars))
-
-    def flush(self) -> None:
-        """Looks at all metrics so far."""
-        self._watch(MetricsLog.flush)
-
-    def _watch(self, look: Callable[[MetricsLog], None]) -> None:
-        if self.outcome is None and self._metrics is not None:
+    def guard(self, action: Callable[..., object], *arguments: Any) -> None:
+        """Does something for the run, unless it has ended; what it raises is how the run ends."""
+        if self.outcome is None:
             try:
-                look(self._metrics)
-            except Diverged as error:
+                action(*arguments)
+            except (UserError, Diverged, Unsaved) as error:
                 self.outcome = error
                 self._reporter.say(str(error))
 
-    def export(self, state: State) -> None:
-        """Writes the final weights."""
-        params = parallel.to_host(state.get("ema", state["params"]))
-        export_npz(params, self.plan.metadata(self.total), self._folder / EXPORT)
+    def add(self, step: int, scalars: dict[str, Any]) -> None:
+        """Takes the metrics of a step."""
+        self._metrics.add(step, scalars)
+        self.save.check()
+
+    def flush(self) -> None:
+        """Looks at all metrics so far."""
+        self._metrics.flush()
+
+    def look(self, step: int, state: State) -> None:
+        """Runs the hooks that are due."""
+        for hook in self.hooks:
+            if hook.due(step):
+                hook.run(step, state)
+        self.clock.pause()
+
+    def finish(self, state: State) -> None:
+        """Writes the final weights, when all that was saved is complete."""
+        self.save.finish()
+        export(self.plan, state, self._folder)
 
     def close(self) -> None:
         """Gives back files and threads."""
-        if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
-        self._checkpoints.close()
+        self._opened.close()
+        self.guard(self._checkpoints.close)
 
 
 def _train_as_far_as_memory_allows(runs: Sequence[_Run], reporter: Reporter) -> None:
@@ -226,7 +240,7 @@ def _steps(
         step, metrics = pending.popleft()
         found = {name: np.asarray(values) for name, values in jax.device_get(metrics).items()}
         for i, run in enumerate(runs):
-            run.add(step, {name: values[i] for name, values in found.items()})
+            run.guard(run.add, step, {name: values[i] for name, values in found.items()})
         if due(step, log, total):
             losses = " ".join(f"{loss:.4f}" for loss in found["loss"])
             reporter.say(f"step {step:>{len(str(total))}}/{total} | loss {losses}")
@@ -245,23 +259,15 @@ def _steps(
             return
     for i, run in enumerate(runs):
         if run.outcome is None:
-            run.export(program.take(states, i))
+            run.guard(run.finish, program.take(states, i))
 
 
 def _look(program: Vectorised, runs: Sequence[_Run], states: State, step: int, stopping: bool) -> None:
     """Runs the hooks that are due; or saves and stops."""
     for i, run in enumerate(runs):
-        run.flush()
-        if run.outcome is not None:
-            continue
-        state = program.take(states, i)
-        if stopping:
-            run.save.now(step, state)
-            continue
-        for hook in run.hooks:
-            if hook.due(step):
-                hook.run(step, state)
-        run.clock.pause()
+        run.guard(run.flush)
+        if run.outcome is None:
+            run.guard(run.save.now if stopping else run.look, step, program.take(states, i))
     if stopping:
         raise Stopped(f"stopped after step {step} of {runs[0].total}, saved: the same command resumes")
 

@@ -7,11 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from vit_jax.train.lines import JsonLinesFile
+
 METRICS_FILE = "metrics.jsonl"
 
 
 class Writer(Protocol):
-    """Takes named scalars."""
+    """Takes named scalars.
+
+    Attributes:
+      name: of what is written, for errors.
+    """
+
+    name: str
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Records the scalars of a step."""
@@ -27,19 +35,19 @@ class JsonLines:
     nothing keeps an older file as `metrics.<n>.jsonl`.
     """
 
+    name = METRICS_FILE
+
     def __init__(self, path: Path, resume_step: int):
         if resume_step:
             _drop_after(path, resume_step)
         elif path.exists() and path.stat().st_size:
             number = len(list(path.parent.glob(f"{path.stem}.*{path.suffix}")))
             os.replace(path, path.with_suffix(f".{number}{path.suffix}"))
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  open for the whole run
+        self._file = JsonLinesFile(path)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """See `Writer`."""
-        record = {"step": step, **{name: _plain(value) for name, value in scalars.items()}}
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        self._file.add({"step": step, **{name: _plain(value) for name, value in scalars.items()}})
 
     def close(self) -> None:
         """See `Writer`."""
@@ -77,6 +85,8 @@ def has_evaluation(path: Path, name: str, step: int) -> bool:
 
 class TensorBoard:
     """clu's summary writer; import it late, it loads TensorFlow."""
+
+    name = "tensorboard"
 
     def __init__(self, directory: Path):
         from clu import metric_writers

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vit_jax.checkpoint.layouts.rules import Arrays, Rule, conv, norm
-from vit_jax.checkpoint.training import one_line
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, one_line
 from vit_jax.models import ENCODERS
 
 T = TypeVar("T")

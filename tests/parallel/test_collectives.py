@@ -1,0 +1,137 @@
+"""What the compiled step sends between eight devices, on meshes of every kind: what we expect, and nothing else."""
+
+import functools
+import math
+
+import pytest
+
+from vit_jax.programs import costs, hlo
+from vit_jax.settings import build
+from vit_jax.train import DataFacts, RunSettings, make_program
+from vit_jax.trees import named_leaves
+
+# Sizes that occur nowhere else, so that a shape tells what it is: 5 x 7 patches and a class token, 3 images a device.
+IMAGE, TOKENS, CLASSES = (10, 14), 36, 40
+PER_DEVICE = 3
+
+
+def settings_of(mesh, family="vit", batch=8 * PER_DEVICE):
+    """A small run whose parameters are above the least size that is split."""
+    encoder = {"width": 96, "heads": 4, "depth": 3, "mlp_dim": 160}
+    model = {
+        "vit": {"variant": "mu/2", **encoder},
+        "map": {"variant": "mu/2", **encoder, "pool": "map"},
+        "hybrid": {"variant": "R26+mu/16", **encoder, "trunk_units": (1, 2)},
+        "resnet": {"variant": "R26x1", "trunk_units": (1, 2)},
+    }[family]
+    config = {
+        "model": model,
+        "data": {"name": "synthetic", "image_size": IMAGE if family in ("vit", "map") else (40, 56)},
+        "mesh": {"data": 1, **dict(mesh)},
+        "train": {"batch_size": batch, "duration": "6 steps"},
+        "schedule": {"warmup": "2 steps"},
+    }
+    return build(RunSettings, config)
+
+
+@functools.cache
+def compiled(mesh, family="vit"):
+    """(program, its text read)."""
+    program = make_program(settings_of(mesh, family), DataFacts(1000, CLASSES))
+    text = program.train_step().trace(program.state, program.batch()).lower().compile().as_text()
+    return program, hlo.parse(text)
+
+
+def on(**mesh):
+    return tuple(mesh.items())
+
+
+def collectives(module, *kinds):
+    return [i for i in module.instructions() if i.opcode.removesuffix("-start") in kinds]
+
+
+def results(found):
+    return [array.shape for instruction in found for array in instruction.results]
+
+
+def elements(shapes):
+    """How many elements arrays of these shapes have: compilers reorder and merge dimensions."""
+    return {math.prod(shape) for shape in shapes}
+
+
+def one_layer(program, wanted):
+    """Shapes of the parameters whose layout `wanted` accepts, of stacked ones one layer's."""
+    named = named_leaves(program.state["params"])
+    axes = program.model.logical_axes
+    chosen = {name: leaf.shape for name, leaf in named.items() if wanted(leaf.sharding.spec)}
+    return {name: shape[axes[name][0] == "layers" :] for name, shape in chosen.items()}
+
+
+FAMILIES = ("vit", "map", "hybrid", "resnet")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_data_parallel_training_only_reduces_gradients(family):
+    program, module = compiled(on(data=8), family)
+    assert {i.opcode for i in collectives(module, *costs.COLLECTIVES)} == {"all-reduce"}
+    gradients = elements(one_layer(program, lambda spec: True).values())
+    assert elements(results(collectives(module, "all-reduce"))) <= {*gradients, 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "mesh"),
+    [*((family, on(fsdp=8)) for family in FAMILIES), ("vit", on(data=2, fsdp=4)), ("vit", on(replica=2, fsdp=4))],
+    ids=str,
+)
+def test_fsdp_gathers_each_parameter_that_is_split_and_nothing_else(family, mesh):
+    """No activation is gathered, exchanged or passed on."""
+    program, module = compiled(mesh, family)
+    gathered = elements(results(collectives(module, "all-gather")))
+    split = one_layer(program, any)
+    # The learned query of the pooling head takes part in one product for all images: its kernel need not be gathered.
+    spared = {name for name in split if name in ("map_head/attn/query/kernel", "pos_embedding")}
+    assert elements(shape for name, shape in split.items() if name not in spared) <= gathered
+    assert gathered <= elements(one_layer(program, lambda spec: True).values())
+    assert not collectives(module, "all-to-all", "collective-permute")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [on(data=2, tensor=4), on(fsdp=2, tensor=4)], ids=str)
+def test_tensor_parallel_blocks_reduce_twice_forward_and_twice_backward(mesh):
+    """As in Megatron-LM: after attention and after the MLP; backward before both, once for each of q, k and v."""
+    program, module = compiled(mesh)
+    tokens = (8 * PER_DEVICE // (8 // program.mesh.shape["tensor"]), TOKENS, 96)
+    loops = [c for c in module.computations.values() if any(tokens in results([i]) for i in c.values() if _reduces(i))]
+    numbers = sorted(sum(results([i]).count(tokens) for i in c.values() if _reduces(i)) for c in loops)
+    assert numbers == [2, 4]
+
+
+def _reduces(instruction):
+    return instruction.opcode.removesuffix("-start") == "all-reduce"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "mesh"),
+    [*((family, on(fsdp=2, tensor=4)) for family in FAMILIES), ("vit", on(data=2, tensor=4))],
+    ids=str,
+)
+def test_tensor_parallelism_gathers_only_the_patch_embedding_s_output(family, mesh):
+    """And logits, of which the largest is sought; parameters by fsdp; gradients of those too small to be split."""
+    program, module = compiled(mesh, family)
+    rows = 8 * PER_DEVICE // (8 // program.mesh.shape["tensor"])
+    allowed = elements(one_layer(program, lambda spec: True).values())
+    allowed |= {math.prod(shape) // 4 for shape in one_layer(program, lambda spec: "tensor" in str(spec)).values()}
+    stacked = (
+        {leaf.size for leaf in named_leaves(program.state["params"]["blocks"]).values()}
+        if family != "resnet"
+        else set()
+    )
+    logits = {rows * 4, rows * CLASSES}
+    embedding = rows * (TOKENS - 1) * 96
+    gathered = elements(results(collectives(module, "all-gather")))
+    assert gathered <= {*allowed, *stacked, *logits, embedding}
+    assert (embedding in gathered) == (family != "resnet")
+    assert not collectives(module, "all-to-all")
