@@ -38,8 +38,7 @@ import torchvision_operators
 
 from vit_jax import parallel
 from vit_jax.checkpoint import Metadata, export_timm
-from vit_jax.models import Model
-from vit_jax.scaling import forward_flops
+from vit_jax.models import Model, forward_flops
 from vit_jax.settings import build, to_dict
 from vit_jax.train import RunSettings, create_state, make_train_step, preflight, supervised
 

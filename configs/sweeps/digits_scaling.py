@@ -42,21 +42,21 @@ def get_config() -> ConfigDict:
 
 
 def get_hyper(hyper, argument=""):
-    """Ten models, three of them trained for a second length; each pre-trained, then fine-tuned."""
+    """Ten models, two of them trained for a second length; each pre-trained, then fine-tuned."""
     seeds = parse_argument(argument, seeds=1)["seeds"]
     vits = hyper.table(("model.variant", "model.depth"), [("mu/4", 1), ("mu/4", 3), ("nano/4", 2), ("nano/4", 4)])
     hybrids = hyper.table(TRUNK, [("R26+mu/16", (1,), 1), ("R26+nano/16", (1,), 2), ("R26+nano/16", (2,), 4)])
     resnets = hyper.table(TRUNK[:2], [("R26x1", (1,)), ("R26x1", (2,)), ("R26x1", (2, 2))])
-    # One more length of training for each family, where another model would add little.
-    lengths = [
-        hyper.table(("model.variant", "model.depth", "train.duration"), [("nano/4", 4, "40 epochs")]),
+    # A second length of training where another model would add little: families are compared where their curves meet.
+    short = [
         hyper.table((*TRUNK, "train.duration"), [("R26+mu/16", (1,), 1, "3 epochs")]),
         hyper.table((*TRUNK[:2], "train.duration"), [("R26x1", (1,), "3 epochs")]),
     ]
-    models = hyper.chainit([vits, hybrids, resnets, *lengths])
+    models = hyper.chainit([vits, hybrids, resnets, *short])
     if seeds > 1:
         models = hyper.product([models, hyper.sweep("seed", range(seeds))])
     transfer = hyper.table(
-        ("train.duration", "data.image_size", "schedule.learning_rate"), [("90 steps", (24, 24), 4e-3)]
+        ("train.duration", "train.batch_size", "data.image_size", "schedule.learning_rate"),
+        [("90 steps", 64, (24, 24), 2e-3)],
     )
     return hyper.then(models, transfer)

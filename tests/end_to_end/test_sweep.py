@@ -151,8 +151,10 @@ def _names(config: Path) -> list[str]:
     return [run["name"] for row in rows for run in (row, *row["transfers"])]
 
 
-def test_the_status_can_be_asked_for_at_any_time(config, tmp_path):
-    process = runs.start(arguments(config, tmp_path / "w"))
+def test_the_status_can_be_asked_for_at_any_time(tmp_path):
+    endless = tmp_path / "s.py"
+    endless.write_text(SWEEP.replace("20 steps", "100k steps"))
+    process = runs.start(arguments(endless, tmp_path / "w"))
     for line in process.stdout:
         if line.startswith("step"):
             break

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from vit_jax.scaling.planning import costs, hlo
+from vit_jax.programs import costs, hlo
 from vit_jax.settings import build
 from vit_jax.train import DataFacts, RunSettings, make_program
 from vit_jax.trees import named_leaves

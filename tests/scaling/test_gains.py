@@ -139,6 +139,21 @@ def test_the_sentence_says_how_sure_it_is(interval, expected):
 
 
 @pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ((0.7, 7.0), "0.7 to 7.0"),
+        ((1e-17, 7.0), "up to 7.0"),
+        ((1e-17, 1e19), "open on both sides"),
+        ((0.0, np.inf), "open on both sides"),
+        ((1.0, 1e19), "from 1.0 up"),
+    ],
+)
+def test_what_may_be_the_other_way_round_only_seems_so(interval, expected):
+    sentence = Gain("ViT", "ResNet", 3.46, 3.3, 5.76, interval, (92.52, 94.93)).sentence("accuracy")
+    assert f"ViTs seem to need 3.5 times less compute than ResNets (90% interval {expected}; " in sentence
+
+
+@pytest.mark.parametrize(
     ("value", "text"), [(0.123, "0.12"), (2, "2.0"), (9.94, "9.9"), (10.3, "10"), (1234.5, "1,234"), (0.98, "0.98")]
 )
 def test_factors_have_two_digits(value, text):

@@ -28,8 +28,8 @@ SWEEPS = {
     "vtab.py:B/16": (57, 0),
     "vtab.py:R50+B/16,choose,weights=w": (76, 0),
     "computational_cost.py": (38, 0),
-    "digits_scaling.py": (13, 13),
-    "digits_scaling.py:seeds=3": (39, 39),
+    "digits_scaling.py": (12, 12),
+    "digits_scaling.py:seeds=3": (36, 36),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.parallel.test_collectives import CLASSES, TOKENS, collectives, elements, on, one_layer, results, settings_of
 from vit_jax.parallel import parse_topology, topology_devices
-from vit_jax.scaling.planning import costs, hlo
+from vit_jax.programs import costs, hlo
 from vit_jax.train import DataFacts, make_program
 
 pytestmark = pytest.mark.tpu_compiler

@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _row(model: "Model") -> dict[str, Any]:
-    from vit_jax.scaling import forward_flops
+    from vit_jax.models import forward_flops
 
     variant = model.settings.variant
     width, depth = _shape(model)

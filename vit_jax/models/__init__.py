@@ -2,6 +2,7 @@
 
 from vit_jax.models.axes import STACKED
 from vit_jax.models.corruption import KEEP, MASK, SWAP, Corruption
+from vit_jax.models.flops import count_flops, forward_flops, training_flops
 from vit_jax.models.layers import Constrain, unconstrained
 from vit_jax.models.model import Model, Params, normalize
 from vit_jax.models.posemb import TokenLayout, position_table
@@ -24,8 +25,11 @@ __all__ = [
     "TokenLayout",
     "TrunkShape",
     "Variant",
+    "count_flops",
+    "forward_flops",
     "normalize",
     "parse_variant",
     "position_table",
+    "training_flops",
     "unconstrained",
 ]

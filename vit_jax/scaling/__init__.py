@@ -5,7 +5,6 @@ from vit_jax.scaling.choice import choose_runs
 from vit_jax.scaling.costs import DataSize, RunCost, describe_sweep, expected_size
 from vit_jax.scaling.finetune_grid import Candidate, Splits, TaskResult, finetune_grid
 from vit_jax.scaling.fits import Fit, fit_power_law
-from vit_jax.scaling.flops import count_flops, forward_flops, training_flops
 from vit_jax.scaling.gains import Gain, compute_gains, fit_families, pareto_front
 from vit_jax.scaling.report import REPORT, Report, flat_row, write_report
 from vit_jax.scaling.runner import Runner, Scope, Stopping
@@ -53,7 +52,6 @@ __all__ = [
     "TaskResult",
     "choose_runs",
     "compute_gains",
-    "count_flops",
     "describe_sweep",
     "end_with_parent",
     "expected_size",
@@ -61,7 +59,6 @@ __all__ = [
     "fit_families",
     "fit_power_law",
     "flat_row",
-    "forward_flops",
     "hyper",
     "known_costs",
     "load_sweep",
@@ -80,6 +77,5 @@ __all__ = [
     "sweep_rows",
     "sweep_table",
     "totals",
-    "training_flops",
     "write_report",
 ]

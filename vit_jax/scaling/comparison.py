@@ -58,6 +58,12 @@ def _score(scores: Mapping[str, float], evaluation: str) -> float | None:
     return sum(scores[name] for name in names) / len(names)
 
 
+def _length(epochs: float) -> str:
+    """Epochs as they were asked for: runs have whole steps, so that 3 epochs may be 3.03."""
+    whole = round(epochs)
+    return f"{whole}" if abs(epochs - whole) <= 0.02 * epochs else f"{epochs:.3g}"
+
+
 def compute_unit(computes: Iterable[float]) -> tuple[str, float]:
     """(name, exaFLOPs of one): the unit in which the middle of these exaFLOPs is between 1 and 1000."""
     logs = [math.log10(compute) for compute in computes]
@@ -96,9 +102,9 @@ def _points(rows: Sequence[tuple[str, str, float, float, float]]) -> dict[str, l
     """Rows of (family, model, epochs, compute, accuracy) by family, each family by rising compute."""
     lengths = collections.defaultdict(set)
     for _, model, epochs, *_ in rows:
-        lengths[model].add(f"{epochs:.3g}")
+        lengths[model].add(_length(epochs))
     families: dict[str, list[Point]] = {family: [] for family in FAMILIES}
     for family, model, epochs, compute, accuracy in sorted(rows, key=lambda row: row[3]):
-        label = model if len(lengths[model]) == 1 else f"{model}, {epochs:.3g} ep"
+        label = model if len(lengths[model]) == 1 else f"{model}, {_length(epochs)} ep"
         families[family].append(Point(label, compute, accuracy))
     return {family: points for family, points in families.items() if points}

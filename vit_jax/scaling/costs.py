@@ -7,8 +7,7 @@ from typing import Any
 from vit_jax.data import known_size
 from vit_jax.durations import Duration
 from vit_jax.errors import BadSetting, UserError
-from vit_jax.models import ModelSettings
-from vit_jax.scaling.flops import training_flops
+from vit_jax.models import ModelSettings, training_flops
 from vit_jax.scaling.sweeps import Sweep, SweepRun
 from vit_jax.train import RunSettings, make_model, open_split
 
@@ -47,7 +46,7 @@ class RunCost:
       family: `ViT`, `hybrid` or `ResNet`.
       parameters: all, with the classifier.
       exaflops: 10^18 FLOPs of the whole run: three forward passes of the backbone for each image, see
-        `vit_jax.scaling.training_flops`. Mixing, patch dropout and remat do not change it.
+        `vit_jax.models.training_flops`. Mixing, patch dropout and remat do not change it.
       steps: optimizer steps.
       epochs: passes over the training split.
       examples: in one epoch.

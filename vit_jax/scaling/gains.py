@@ -14,6 +14,7 @@ from vit_jax.scaling.fits import LEVEL, Fit, fit_power_law, interval
 Runs = Sequence[tuple[float, float]]
 
 _STEPS = 101  # accuracies at which two families are compared
+_NEVER = 1e-4  # a family that needs so many times more may as well never get there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,20 +41,28 @@ class Gain:
     accuracies: tuple[float, float]
 
     def sentence(self, what: str) -> str:
-        """`At equal ImageNet accuracy, ViTs need 2.0 times less compute than ResNets (...).`"""
+        """`At equal ImageNet accuracy, ViTs need 2.0 times less compute than ResNets (...).`
+
+        Where the interval reaches below 1, they `seem to need` less.
+        """
         low, high = self.accuracies
         over = f"{times(self.lowest)} to {times(self.highest)} between {low:.1f} % and {high:.1f} %"
         sure = f"{LEVEL:.0%} interval {self.sure}" if self.interval else self.sure
-        start = f"At equal {what}, {self.frugal}s need {times(self.typical)} times less compute than {self.costly}s"
+        need = "seem to need" if self.interval and self.interval[0] <= 1 else "need"
+        start = f"At equal {what}, {self.frugal}s {need} {times(self.typical)} times less compute than {self.costly}s"
         return f"{start} ({sure}; {over})."
 
     @property
     def sure(self) -> str:
-        """The interval in words; its upper end is open where the other family may never get there."""
+        """The interval in words; an end is open where one of the families may never get there."""
         if self.interval is None:
             return "read between the runs, without an interval"
         least, most = self.interval
-        return f"{times(least)} to {times(most)}" if np.isfinite(most) else f"from {times(least)} up"
+        if least < _NEVER and most > 1 / _NEVER:
+            return "open on both sides"
+        if least < _NEVER:
+            return f"up to {times(most)}"
+        return f"from {times(least)} up" if most > 1 / _NEVER else f"{times(least)} to {times(most)}"
 
 
 def times(value: float) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -21,6 +22,7 @@ from vit_jax.train.settings import RunSettings
 from vit_jax.train.state import State, create_state, state_from
 from vit_jax.train.stopping import StopSignal
 from vit_jax.train.tolerance import Tolerance
+from vit_jax.train.utilisation import utilisation
 from vit_jax.train.workdir import check_same_run, check_shared, claim
 from vit_jax.train.writers import METRICS_FILE, has_evaluation, make_writers
 
@@ -224,6 +226,13 @@ def _make_up_for_what_was_missed(run: Run, state: State) -> None:
             album.run(run.first, state)
 
 
+def _measure(run: Run, program: Any) -> None:
+    used = utilisation(program, run.plan.model, run.plan.settings.train.batch_size, run.plan.mesh)
+    run.metrics.measure(used)
+    if used:
+        run.reporter.say(used.describe())
+
+
 def _steps(run: Run, state: State) -> State:
     """Steps `first + 1` to the last."""
     total, during = run.plan.steps.total, run.goodput.during
@@ -243,6 +252,8 @@ def _steps(run: Run, state: State) -> State:
         run.profiler.after_step(step, metrics)
         run.metrics.add(step, metrics)
         run.save.check()
+        if step == run.first + 1:  # while the devices are busy with it
+            _measure(run, program)
         stopping = run.stop.requested(step) and step < total
         due = [hook for hook in hooks if hook.due(step)]
         if stopping or due:

@@ -10,6 +10,7 @@ from vit_jax.errors import Diverged
 from vit_jax.train.goodput import GoodputLog
 from vit_jax.train.progress import Clock, Reporter
 from vit_jax.train.tolerance import Tolerance
+from vit_jax.train.utilisation import Utilisation
 from vit_jax.train.writers import Writer
 
 # Steps in flight before the loop waits for the oldest: keeps the device busy and host memory bounded.
@@ -50,6 +51,7 @@ class MetricsLog:
         self._every, self._total = every, total
         self._tolerance, self._account = tolerance, account
         self._writers, self._reporter, self._clock, self._last_good = writers, reporter, clock, last_good
+        self._utilisation: Utilisation | None = None
         self._pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
@@ -70,15 +72,24 @@ class MetricsLog:
         bad = [f"{name} = {scalars[name]}" for name in _MUST_BE_FINITE if not math.isfinite(scalars[name])]
         if bad or due(step, self._every, self._total):
             self.write(step, {**scalars, **self._rates()})
-            self._reporter.metrics(step, self._total, scalars, self._clock)
+            self._reporter.metrics(step, self._total, {**scalars, **self._use()}, self._clock)
         self._reporter.advance(step, self._clock.images_per_second)
         if bad:
             raise Diverged(f"step {step} diverged: {', '.join(bad)}. {self._advice()}")
 
     def _rates(self) -> dict[str, float]:
-        goodput = {"goodput": self._account.shares()["goodput"]} if self._account else {}
-        rate = self._clock.images_per_second
-        return {**goodput, **({"images_per_second": rate} if rate else {})}
+        found = {"goodput": self._account.shares()["goodput"]} if self._account else {}
+        if rate := self._clock.images_per_second:
+            found["images_per_second"] = rate
+        return {**found, **self._use()}
+
+    def _use(self) -> dict[str, float]:
+        seconds = self._clock.seconds_per_step
+        return self._utilisation.shares(seconds) if self._utilisation and seconds else {}
+
+    def measure(self, utilisation: Utilisation | None) -> None:
+        """From now on, records say how much of the devices is used."""
+        self._utilisation = utilisation
 
     def _advice(self) -> str:
         good = self._last_good()

@@ -74,12 +74,14 @@ class Reporter:
             self._progress.update(self._task, completed=step, rate=rate)
 
     def metrics(self, step: int, total: int, scalars: Mapping[str, float], clock: Clock) -> None:
-        """The line of a step: step, loss, accuracy, images/s, ETA."""
+        """The line of a step: step, loss, accuracy, images/s, MFU where it is known, ETA."""
         parts = [f"step {step:>{len(str(total))}}/{total}", f"loss {scalars['loss']:.4f}"]
         if "accuracy" in scalars:
             parts.append(f"accuracy {scalars['accuracy']:6.1%}")
         if clock.images_per_second and clock.seconds_per_step:
             parts.append(f"{clock.images_per_second:,.0f} images/s")
+            if "mfu" in scalars:
+                parts.append(f"MFU {scalars['mfu']:.1%}")
             parts.append(f"ETA {duration(clock.seconds_per_step * (total - step))}")
         self.say(" | ".join(parts))
 

@@ -20,8 +20,8 @@ import jax
 
 from vit_jax import parallel
 from vit_jax.errors import UserError
-from vit_jax.scaling.flops import count_flops, training_flops
-from vit_jax.scaling.planning import costs, hlo
+from vit_jax.models import count_flops, training_flops
+from vit_jax.programs import costs, hlo
 from vit_jax.scaling.planning.record import Collectives, Compiled, Memory, Moved, Request, TooLarge
 from vit_jax.settings import build
 from vit_jax.train import DataFacts, Program, RunSettings, make_program

@@ -56,7 +56,7 @@ class Collectives:
     Attributes:
       kind: `all-gather`, `reduce-scatter`, `all-reduce`, `all-to-all` or `collective-permute`.
       group: devices of a group.
-      bytes: that each device sends, see `vit_jax.scaling.planning.costs`.
+      bytes: that each device sends, see `vit_jax.programs.costs`.
       count: how many.
     """
 

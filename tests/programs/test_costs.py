@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from vit_jax.scaling.planning import costs, hlo
+from vit_jax.programs import costs, hlo
 
 SIZE = 4096  # float32: 16 KiB a device
 

@@ -6,7 +6,7 @@ XLA's own cost analysis sees a loop's body once, whatever its length.
 import dataclasses
 import re
 
-from vit_jax.scaling.planning.hlo import Array, Computation, Instruction, Module
+from vit_jax.programs.hlo import Array, Computation, Instruction, Module
 
 COLLECTIVES = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
 

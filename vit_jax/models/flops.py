@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from vit_jax.errors import UserError
-from vit_jax.models import Model
+from vit_jax.models.model import Model
 
 # Primitives that multiply matrices where the traced program does not show it: Pallas, foreign and cuDNN kernels.
 _OPAQUE = re.compile(

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from vit_jax.errors import UserError
-from vit_jax.models import Model, ModelSettings
-from vit_jax.scaling import count_flops, forward_flops, training_flops
+from vit_jax.models import Model, ModelSettings, count_flops, forward_flops, training_flops
 
 X = jax.ShapeDtypeStruct((8, 8), jnp.float32)
 SQUARE = 2 * 8**3  # FLOPs of x @ x

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vit_jax.scaling.planning import hlo
+from vit_jax.programs import hlo
 
 
 def one(text):

@@ -1,0 +1,1 @@
+"""What compiled programs do, read from their text (optimised HLO); needs no JAX."""
