@@ -239,8 +239,9 @@ def _two_steps(name, folder):
 FIRST = {recipe.config: name for name, recipe in reversed(RECIPES.items())}.values()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FIRST)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if "digits" in name else pytest.mark.long) for name in FIRST]
+)
 def test_the_first_recipe_of_each_config_trains(name, tmp_path):
     _two_steps(name, tmp_path)
 

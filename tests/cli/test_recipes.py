@@ -90,6 +90,7 @@ def test_bad_input_is_named(argv, expected, call, trained):
 GRID = ["--config.checkpoint.every=100%", "--config.evaluate.every=100%", "--config.train.duration=4 steps"]
 
 
+@pytest.mark.long
 def test_a_grid_chooses_and_reports(call, tiny, digits_dir, tmp_path):
     where = ["--config.data.task=digits", f"--workdir={tmp_path / 'g'}"]
     flags = [*tiny, *GRID, *where, "--learning_rates=1e-4,1e-2", "--seeds=1"]

@@ -29,6 +29,7 @@ def _evaluations(workdir):
     return {r["step"]: r["eval/accuracy"] for r in read_metrics(workdir / METRICS_FILE) if "eval/accuracy" in r}
 
 
+@pytest.mark.long
 def test_two_processes_stopped_by_sigterm_and_resumed_equal_one(alone, tmp_path, digits_dir):
     arguments = _arguments(tmp_path / "w", digits_dir, "--config.mesh.fsdp=2")
     status = runs.interrupt(arguments, runs.TERM, step=9, processes=2, devices=2)
@@ -42,6 +43,7 @@ def test_two_processes_stopped_by_sigterm_and_resumed_equal_one(alone, tmp_path,
     assert _evaluations(tmp_path / "w") == _evaluations(alone)
 
 
+@pytest.mark.long
 def test_a_run_of_two_processes_goes_on_as_one(alone, tmp_path, digits_dir):
     tensor = _arguments(tmp_path / "w", digits_dir, "--config.mesh.tensor=2")
     assert runs.interrupt(tensor, runs.TERM, step=9, processes=2, devices=1) == EXIT_RESUMABLE
@@ -66,6 +68,7 @@ def test_two_processes_see_exactly_the_global_batches_of_one(tmp_path, digits_di
         np.testing.assert_array_equal(found[1][name], found[2][name])
 
 
+@pytest.mark.long
 def test_two_processes_draw_the_pictures_of_one(tmp_path):
     """Split in two along the embedding, so that no process has all of a filter or of a position embedding."""
     found = {}

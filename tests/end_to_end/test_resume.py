@@ -23,7 +23,7 @@ def _arguments(kind, workdir, digits_dir):
     return ["train", f"--workdir={workdir}", *runs.SYNTHETIC, *added]
 
 
-@pytest.fixture(scope="module", params=["plain", "everything on"])
+@pytest.fixture(scope="module", params=["plain", pytest.param("everything on", marks=pytest.mark.long)])
 def uninterrupted(request, tmp_path_factory, digits_dir):
     workdir = tmp_path_factory.mktemp("uninterrupted") / "w"
     runs.run(_arguments(request.param, workdir, digits_dir))

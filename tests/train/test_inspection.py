@@ -21,6 +21,7 @@ def numbers(workdir, step):
     return json.loads((workdir / "inspect" / f"{step:09d}" / "numbers.json").read_text())
 
 
+@pytest.mark.long
 def test_pictures_are_of_the_average_at_their_steps_and_compiled_once(tiny_run, tmp_path, monkeypatch):
     traced, apply = [], Model.apply
     monkeypatch.setattr(Model, "apply", lambda *a, **named: traced.append(named.get("attention")) or apply(*a, **named))

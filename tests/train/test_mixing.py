@@ -307,6 +307,7 @@ def test_every_mesh_mixes_alike(tiny_run, mesh):
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_a_mixed_step_has_the_collectives_of_an_unmixed_one(tiny_run):
     options = {"batch_size": 32, "micro_batches": 2, "mix_per_example": True}
     plain, found = (
@@ -324,6 +325,7 @@ def _recorded(workdir):
     return {r["step"]: r["loss"] for r in read_metrics(workdir / METRICS_FILE) if "loss" in r}
 
 
+@pytest.mark.long
 def test_a_mixed_run_that_is_resumed_is_bit_identical(tiny_run, tmp_path):
     settings = tiny_run(train={"duration": "8 steps", "micro_batches": 2, **BOTH})
     train(settings, tmp_path / "unconstrained")
@@ -337,6 +339,7 @@ def test_a_mixed_run_that_is_resumed_is_bit_identical(tiny_run, tmp_path):
     assert sorted(_recorded(tmp_path / "w")) == list(range(1, 9))
 
 
+@pytest.mark.long
 def test_evaluation_is_not_mixed(tiny_run, tmp_path):
     """With a learning rate of 0 the run tests the parameters it started with."""
     settings = tiny_run(schedule={"learning_rate": 0.0}, train=BOTH)

@@ -113,7 +113,7 @@ def _stop_after(patch, step):
     patch.setattr(Vectorised, "run", counted)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_diverges_leaves_the_others_alone(tiny_run, tmp_path):
     settings = runs_of(tiny_run, optimizer={"name": "sgd", "weight_decay": 0.1})
     bad = dataclasses.replace(settings[1].schedule, learning_rate=1e30)
