@@ -6,6 +6,8 @@ VENV_PLAN ?= .venv-plan
 BIN := $(VENV)/bin
 # Test processes; the time limits are measured with two.
 JOBS ?= 2
+# Folders that `make test-fast` is limited to.
+TESTS ?=
 
 .PHONY: help demo study test test-fast test-long interop plan-test browser cluster lint format clean
 .DEFAULT_GOAL := help
@@ -36,7 +38,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-fast: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not long"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not long" $(TESTS)
 
 test-long: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m long --timeout 1200
