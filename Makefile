@@ -9,7 +9,7 @@ JOBS ?= 2
 # Folders that `make test-fast` is limited to.
 TESTS ?=
 
-.PHONY: help demo study test test-fast test-long interop plan-test browser cluster lint format clean
+.PHONY: help demo study test test-fast test-long miniature interop plan-test browser cluster lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,7 +17,8 @@ help:
 	@echo "make study      the paper's scaling study in miniature, and its report: ten minutes on two CPU cores"
 	@echo "make test       the whole suite: no network, accelerator or torch needed"
 	@echo "make test-fast  without the tests that start processes"
-	@echo "make test-long  trainings of minutes: every recipe, and the paper's results in miniature on digits"
+	@echo "make test-long  trainings of minutes: every recipe, crashes and restarts, jobs of several processes, sweeps"
+	@echo "make miniature  the paper's claims on digits, for each family over three seeds; half an hour on two CPU cores"
 	@echo "make interop    our files in timm, transformers and onnxruntime, and theirs in ours, in $(VENV_INTEROP)"
 	@echo "make plan-test  vit_jax plan with the real compiler for TPUs (libtpu), in $(VENV_PLAN); no TPU needed"
 	@echo "make browser    our pages in a real browser; installs Chromium by apt if there is none"
@@ -38,10 +39,13 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-fast: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not long" $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not long and not miniature" $(TESTS)
 
 test-long: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m long --timeout 1200
+
+miniature: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m miniature --timeout 3000 -rA tests/end_to_end/test_miniature.py
 
 interop: $(VENV_INTEROP)/.installed-interop
 	$(VENV_INTEROP)/bin/python -m pytest tests/interop

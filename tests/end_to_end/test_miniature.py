@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.miniature
 
 SEEDS = 3
 # Accuracy that few-shot tests gain by pre-training, at least. Random convolutions are good features for digits: the

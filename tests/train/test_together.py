@@ -66,8 +66,10 @@ def records(folder):
 
 def assert_same_run(one, other):
     assert records(one) == records(other)
-    for names in (("loss", "accuracy", "gradient_norm", "learning_rate"), ("eval/loss",), ("few/accuracy",)):
+    for names in (("loss", "accuracy", "learning_rate"), ("eval/loss",), ("few/accuracy",)):
         np.testing.assert_allclose(numbers(one, *names), numbers(other, *names), rtol=2e-5, atol=1e-6)
+    # Rounding of sums over a batch, in another order under vmap, grows over the steps; the loss is flat to it.
+    np.testing.assert_allclose(numbers(one, "gradient_norm"), numbers(other, "gradient_norm"), rtol=5e-4)
     assert pictures(one) == pictures(other)
     ours, theirs = (named_leaves(load(folder / "export" / "model.npz").params) for folder in (one, other))
     # The bias of the keys changes no attention: its gradient is rounding alone, which Adam makes as large as any other.
