@@ -47,8 +47,15 @@ def _part_size(text: str, task: Task) -> int | None:
     if not found:
         return None
     whole = task.examples if found[1] == task.train and task.examples else None
-    first, last = _bound(found[2] or "0", whole), _bound(found[3] or "100%", whole)
+    first, last = (_bound(text, whole) for text in _one_unit(found[2] or "0", found[3] or "100%", bool(found[3])))
     return None if first is None or last is None else max(last - first, 0)
+
+
+def _one_unit(first: str, last: str, both: bool) -> tuple[str, str]:
+    """A `%` at one of two bounds holds for the other, too, as in TFDS."""
+    if both and first.endswith("%") != last.endswith("%"):
+        return first.rstrip("%") + "%", last.rstrip("%") + "%"
+    return first, last
 
 
 def _bound(text: str, whole: int | None) -> int | None:
