@@ -39,10 +39,11 @@ def runs_of(tiny_run, **groups):
             train=dataclasses.replace(base.train, label_smoothing=smoothing),
         )
 
+    # Rates at which the loss falls: where it bounces, 12 steps make rounding a thousand times larger.
     return [
-        change(0, 1e-2, 0.1, 0.0, "cosine"),
-        change(2**32 - 1, 3e-3, 0.3, 0.1, "linear"),
-        change(2**31, 2e-2, 0.05, 0.2, "rsqrt"),
+        change(0, 3e-3, 0.1, 0.0, "cosine"),
+        change(2**32 - 1, 1e-3, 0.3, 0.1, "linear"),
+        change(2**31, 5e-3, 0.05, 0.2, "rsqrt"),
     ]
 
 
@@ -66,10 +67,8 @@ def records(folder):
 
 def assert_same_run(one, other):
     assert records(one) == records(other)
-    for names in (("loss", "accuracy", "learning_rate"), ("eval/loss",), ("few/accuracy",)):
+    for names in (("loss", "accuracy", "gradient_norm", "learning_rate"), ("eval/loss",), ("few/accuracy",)):
         np.testing.assert_allclose(numbers(one, *names), numbers(other, *names), rtol=2e-5, atol=1e-6)
-    # Rounding of sums over a batch, in another order under vmap, grows over the steps; the loss is flat to it.
-    np.testing.assert_allclose(numbers(one, "gradient_norm"), numbers(other, "gradient_norm"), rtol=5e-4)
     assert pictures(one) == pictures(other)
     ours, theirs = (named_leaves(load(folder / "export" / "model.npz").params) for folder in (one, other))
     # The bias of the keys changes no attention: its gradient is rounding alone, which Adam makes as large as any other.
