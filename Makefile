@@ -14,11 +14,11 @@ TESTS ?=
 
 help:
 	@echo "make demo       train a small ViT on handwritten digits, about two minutes on two CPU cores"
-	@echo "make study      the paper's scaling study in miniature, and its report: ten minutes on two CPU cores"
+	@echo "make study      the paper's scaling study in miniature, and its report; about 20 minutes of CPU time"
 	@echo "make test       the whole suite: no network, accelerator or torch needed"
 	@echo "make test-fast  without the tests that start processes"
 	@echo "make test-long  trainings of minutes: every recipe, crashes and restarts, jobs of several processes, sweeps"
-	@echo "make miniature  the paper's claims on digits, for each family over three seeds; half an hour on two CPU cores"
+	@echo "make miniature  the paper's claims on digits, for each family over three seeds"
 	@echo "make interop    our files in timm, transformers and onnxruntime, and theirs in ours, in $(VENV_INTEROP)"
 	@echo "make plan-test  vit_jax plan with the real compiler for TPUs (libtpu), in $(VENV_PLAN); no TPU needed"
 	@echo "make browser    our pages in a real browser; installs Chromium by apt if there is none"

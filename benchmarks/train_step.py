@@ -40,7 +40,7 @@ from vit_jax import parallel
 from vit_jax.checkpoint import Metadata, export_timm
 from vit_jax.models import Model, forward_flops
 from vit_jax.settings import build, to_dict
-from vit_jax.train import RunSettings, create_state, make_train_step, preflight, supervised
+from vit_jax.train import DataFacts, Program, RunSettings, create_state, make_program
 
 CLASSES = 1000
 
@@ -103,25 +103,23 @@ def settings_of(flags: argparse.Namespace, changes: str) -> RunSettings:
     return build(RunSettings, config)
 
 
+def program_of(flags: argparse.Namespace, changes: str) -> Program:
+    return make_program(settings_of(flags, changes), DataFacts(examples=10**6, classes=CLASSES))
+
+
 class Ours:
     """Our step on random images that lie on the device."""
 
     def __init__(self, flags: argparse.Namespace, changes: str, params: Any = None):
-        plan = preflight(settings_of(flags, changes))
-        model = dataclasses.replace(plan.model, classes=CLASSES)
-        plan = preflight_with(plan, model)
-        self.model, self._plan = model, plan
-        self.state = create_state(model, plan.optimizer, plan.state, 0)
+        program = program_of(flags, changes)
+        self.model = program.model
+        self.state = create_state(program.model, program.optimizer, program.state, 0)
         if params is not None:
-            self.state["params"] = parallel.on_mesh(params, jax.tree.map(lambda s: s.sharding, plan.state["params"]))
-        train = plan.settings.train
-        step = make_train_step(
-            supervised(model, train.loss, 0.0), plan.optimizer, plan.schedule, plan.state, plan.mesh, plan.multipliers,
-            seed=0, micro_batches=train.micro_batches,
-        )  # fmt: skip
-        rows = parallel.host_rows(plan.mesh, flags.batch_size)
-        batch = parallel.to_mesh(plan.mesh, flags.batch_size, rows, random_batch(flags))
-        self._step = step.lower(self.state, batch).compile()
+            shardings = jax.tree.map(lambda s: s.sharding, program.state["params"])
+            self.state["params"] = parallel.on_mesh(params, shardings)
+        rows = parallel.host_rows(program.mesh, flags.batch_size)
+        batch = parallel.to_mesh(program.mesh, flags.batch_size, rows, random_batch(flags))
+        self._step = program.train_step().lower(self.state, batch).compile()
         self._batch = batch
 
     def step(self) -> Any:
@@ -132,17 +130,6 @@ class Ours:
     def temporaries(self) -> int:
         found = self._step.memory_analysis()
         return found.temp_size_in_bytes + found.argument_size_in_bytes if found is not None else 0
-
-
-def preflight_with(plan: Any, model: Model) -> Any:
-    """The plan for another number of classes than the synthetic images have."""
-    from vit_jax.train import abstract_state, make_optimizer
-    from vit_jax.train.multipliers import learning_rate_multipliers
-
-    optimizer = make_optimizer(plan.settings.optimizer, list(model.shapes))
-    state = abstract_state(model, optimizer, plan.mesh, ema=False)
-    multipliers = learning_rate_multipliers(plan.settings.optimizer, model)
-    return dataclasses.replace(plan, model=model, optimizer=optimizer, state=state, multipliers=multipliers)
 
 
 def random_batch(flags: argparse.Namespace) -> dict[str, np.ndarray]:
@@ -256,7 +243,7 @@ def versions() -> dict[str, str]:
 
 
 def contenders(flags: argparse.Namespace) -> tuple[Model, list[Contender]]:
-    model = dataclasses.replace(preflight(settings_of(flags, "")).model, classes=CLASSES)
+    model = program_of(flags, "").model
     params = random_params(model)
     found = [ours(flags, changes, params) for changes in flags.ours or [""]]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The paper's scaling study in miniature: ViTs, hybrids and ResNets on the embedded digits, ten minutes on two cores.
+"""The paper's scaling study in miniature: ViTs, hybrids and ResNets on the embedded digits.
 
     vit_jax sweep --config=configs/sweeps/digits_scaling.py --workdir=study
     vit_jax report --workdir=study        # study/report/report.html

@@ -4,6 +4,7 @@ import pytest
 
 from vit_jax.errors import BadSetting
 from vit_jax.launch import tpu_types
+from vit_jax.parallel import parse_topology
 
 
 # Cloud TPU documentation, "TPU architecture" pages: type, chips, VMs.
@@ -75,3 +76,22 @@ def test_unknown_names_are_refused(text, fix):
 def test_impossible_shapes_are_refused(text):
     with pytest.raises(BadSetting):
         tpu_types.by_topology(text, "topology")
+
+
+SIZES = [
+    (name, chips)
+    for name, kind in tpu_types.KINDS.items()
+    for chips in (tpu_types.FLAT if kind.dimensions == 2 else tpu_types.DEEP)
+    if name != "v2"  # which the planner does not know
+]
+
+
+@pytest.mark.parametrize(("name", "chips"), SIZES)
+def test_what_is_launched_is_what_is_planned(name, chips):
+    """Launchers load no JAX, so they have a table of their own."""
+    kind = tpu_types.KINDS[name]
+    text = f"{kind.name}-{chips * kind.cores}"
+    launched, planned = tpu_types.by_type(text, "x"), parse_topology(text)
+    assert (planned.chip, planned.chips) == (name, chips)
+    assert launched.chips == chips
+    assert "x".join(map(str, planned.shape)) == launched.topology

@@ -31,8 +31,8 @@ class Utilisation:
     def shares(self, seconds: float) -> dict[str, float]:
         """`{"mfu", "memory_bandwidth"}` as shares of the peaks, for a step of so many seconds.
 
-        `mfu` is the model FLOPs utilisation of arXiv 2204.02311, appendix B, without attention's extra terms: the
-        FLOPs are counted from the traced program.
+        `mfu` is the model FLOPs utilisation of arXiv 2204.02311, appendix B: what is recomputed does not count. The
+        FLOPs of all matrix products and convolutions are, attention's included, without those of the classifier.
         """
         return {
             "mfu": self.flops / seconds / self.peak_flops,
