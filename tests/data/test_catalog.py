@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from vit_jax.data import DataSettings, catalog
+from vit_jax.data import DataSettings, catalog, open_dataset
 from vit_jax.errors import BadSetting
 
 # Examples of the splits of TFDS that are sliced, as published on the pages of the data sets.
@@ -154,6 +154,13 @@ def test_dev_splits_are_cut_from_training(name, dev):
     found = catalog.settings_for(name, "dev")
     assert found["evaluate"]["split"] == dev
     assert found["data"]["train_split"] == dev.replace("[", "[:").replace(":]", "]")
+
+
+@pytest.mark.needs_tf
+def test_a_set_of_ones_own_needs_its_name():
+    pytest.importorskip("tensorflow")
+    with pytest.raises(BadSetting, match=r"name = 'jft': jft is not public: set config\.data\.name to a TFDS data set"):
+        open_dataset(DataSettings(task="jft"), "train")
 
 
 def test_a_set_of_ones_own_takes_its_name():
