@@ -6,19 +6,13 @@ import threading
 import jax
 import pytest
 
+from tests.clock import Time
 from vit_jax.parallel import peers
 from vit_jax.parallel.peers import Failure, Peers, end_job, is_loss, join_job
 
 from .service import Service
 
 look = peers._look
-
-
-class Time:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture
@@ -53,11 +47,11 @@ def test_silent_processes_are_named_to_all_and_forgotten_when_they_are_back(job,
     for _ in range(3):
         for each in everyone:
             each.beat()
-        time.now += 10
+        time.passes(10)
     for _ in range(3):
         b.beat()
         a.beat()
-        time.now += 10
+        time.passes(10)
     assert [each.late()[:36] for each in everyone] == ["process 2 of this job did not answer"] * 3
     assert "for 15 s" in a.late()
     assert "ends the job after 30 s" in a.late()
@@ -70,7 +64,7 @@ def test_several_silent_processes_are_one_line(job, time):
     _, (a, *others) = job
     for each in (*others, a):
         each.beat()
-    time.now += 20
+    time.passes(20)
     a.beat()
     assert a.late().startswith("processes 1, 2 of this job did not answer")
 
@@ -81,7 +75,7 @@ def test_a_process_that_ends_in_good_order_is_not_missed(job, time):
         each.beat()
     b.rest()
     for _ in range(4):
-        time.now += 10
+        time.passes(10)
         c.beat()
         a.beat()
     assert a.late() == ""

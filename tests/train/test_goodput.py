@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.clock import Time
 from vit_jax.train.goodput import (
     CHECKPOINT,
     COMPILE,
@@ -25,17 +26,6 @@ from vit_jax.train.goodput import (
     StepWatch,
     carried,
 )
-
-
-class Time:
-    def __init__(self, start=100.0):
-        self.now = start
-
-    def __call__(self):
-        return self.now
-
-    def passes(self, seconds):
-        self.now += seconds
 
 
 @pytest.fixture
