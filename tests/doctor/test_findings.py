@@ -105,7 +105,7 @@ def test_an_accelerator_that_jax_does_not_use_is_named(monkeypatch):
     monkeypatch.setattr(devices.glob, "glob", lambda pattern: ["/dev/nvidia0"] if "nvidia" in pattern else [])
     assert devices.look_at_devices().ok  # JAX_PLATFORMS=cpu: as asked for
     monkeypatch.delenv("JAX_PLATFORMS")
-    assert devices.look_at_devices().fix.endswith("1 NVIDIA GPU(s), which JAX does not use: pip install 'vit_jax[gpu]'")
+    assert devices.look_at_devices().fix.endswith("1 NVIDIA GPU(s), which JAX does not use: pip install '.[gpu]'")
 
 
 def test_a_device_with_less_memory_than_others_is_named(monkeypatch):

@@ -100,7 +100,7 @@ def test_devices_that_are_not_here_cannot_be_planned_for(text):
 
 def test_a_missing_compiler_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'vit_jax\[tpu\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[tpu\]'"):
         topology_devices(Topology("tpu", "v5e", (4, 4)))
 
 

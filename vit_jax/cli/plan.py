@@ -24,7 +24,7 @@ and the whole run take at least, and what bounds them. No data is needed either,
 
 topologies: v3, v5e, v6e:<side>x<side>; v4, v5p, tpu7x:<side>x<side>x<side>, in chips; names such as v5litepod-256,
 v6e-256 (chips), v3-32, v4-64, v5p-128, tpu7x-128 (cores); gpu:<n> for GPUs that are here; cpu:<n> for fake devices.
-TPUs need libtpu, not a TPU: pip install 'vit_jax[tpu]'. docs/plan.md explains the numbers."""
+TPUs need libtpu, not a TPU: pip install '.[tpu]'. docs/plan.md explains the numbers."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -24,7 +24,7 @@ def look_at_devices() -> Finding:
     if devices[0].platform == "cpu" and "cpu" not in os.environ.get("JAX_PLATFORMS", ""):
         for pattern, (name, extra) in _ACCELERATORS.items():
             if files := glob.glob(pattern):
-                fix = f"this host has {len(files)} {name}(s), which JAX does not use: pip install 'vit_jax[{extra}]'"
+                fix = f"this host has {len(files)} {name}(s), which JAX does not use: pip install '.[{extra}]'"
                 return Finding("devices", found, fix, numbers)
     return Finding("devices", found, numbers=numbers)
 

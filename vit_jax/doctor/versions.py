@@ -39,7 +39,7 @@ def look_at_versions() -> Finding:
             wrong.append(f"{requirement.name} {found} (supported: {requirement.specifier})")
     wrong += _unequal_jaxlib(versions)
     shown = ", ".join(f"{name} {versions[name]}" for name in _SHOWN if name in versions)
-    fix = f"{'; '.join(wrong)}: pip install --upgrade {PACKAGE} into a fresh environment" if wrong else ""
+    fix = f"{'; '.join(wrong)}: pip install . in its folder, into a fresh environment" if wrong else ""
     return Finding("versions", f"Python {python}, {shown}", fix, versions)
 
 

@@ -119,7 +119,7 @@ def topology_devices(topology: Topology) -> list[Any]:
 
 def _described(topology: Topology) -> list[Any]:
     if importlib.util.find_spec("libtpu") is None:
-        raise UserError("the compiler for TPUs is missing: pip install 'vit_jax[tpu]' (no TPU is needed)")
+        raise UserError("the compiler for TPUs is missing: pip install '.[tpu]' (no TPU is needed)")
     options: dict[str, Any] = {}
     if topology.chip == "v4":
         options["chip_config_name"] = "megacore"  # both cores of a chip as one device, as on real slices
