@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.quick_compile import QUICK_COMPILE
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {QUICK_COMPILE}"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Many tests, and the processes they start, compile the same small programs: once is enough.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
@@ -67,7 +69,7 @@ def tiny_run() -> Callable[..., RunSettings]:
             "train": {"batch_size": 16, "duration": "6 steps"},
             "schedule": {"warmup": "2 steps"},
             "checkpoint": {"every": "3 steps"},
-            "evaluate": {"every": "3 steps"},
+            "evaluate": {"every": "3 steps", "batch_size": 128},
             "log": {"every": "1 step", "tensorboard": False},
         }
         for name, values in groups.items():

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.quick_compile import QUICK_COMPILE
+
 _SPEC = importlib.util.spec_from_file_location("slurm_cluster", Path(__file__).with_name("slurm_cluster.py"))
 assert _SPEC is not None
 assert _SPEC.loader is not None
@@ -30,7 +32,7 @@ class Slurm:
     """
 
     def __init__(self, environment: dict[str, str], jobs: Path):
-        one_device = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_NUM_CPU_DEVICES": "1"}
+        one_device = {"XLA_FLAGS": QUICK_COMPILE, "JAX_NUM_CPU_DEVICES": "1"}
         self.environment = {**environment, **one_device, "PYTHONUNBUFFERED": "1"}
         self.jobs = jobs
 

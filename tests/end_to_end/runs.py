@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 
+from tests.quick_compile import QUICK_COMPILE
 from vit_jax.launch.local import free_port, joining
 from vit_jax.train import METRICS_FILE, read_metrics
 
 REPOSITORY = Path(__file__).parents[2]
 TIMEOUT = 240
-QUICK_COMPILE = "--xla_backend_optimization_level=0"
 
 SYNTHETIC = [
     "--config=configs/digits.py",

@@ -105,7 +105,7 @@ def test_ten_random_kills_leave_the_run_that_was_never_killed(processes, whole, 
         if killed in (3, 7):
             time.sleep(chance.uniform(0, 3))
         else:
-            runs.wait_for_step(job, newest + chance.randint(1, 5))
+            runs.wait_for_step(job, newest + chance.randint(2, 7))
             time.sleep(chance.uniform(0, 0.05))
         if job.poll() is None and processes == 1:
             job.kill()
@@ -115,7 +115,7 @@ def test_ten_random_kills_leave_the_run_that_was_never_killed(processes, whole, 
         assert status, output  # it was not done
         killed += 1
         newest = TrainingCheckpoints(tmp_path / "w" / "checkpoints").latest() or 0
-    assert newest < TOTAL
+    assert 0 < newest < TOTAL
     assert f"resuming from step {newest} " in runs.run(arguments, processes=processes)
     _assert_same(tmp_path / "w", whole(processes))
 

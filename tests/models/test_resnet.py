@@ -258,7 +258,8 @@ def test_trunk_agrees_with_numpy_at_the_root_and_after_every_unit(version, faint
     assert len(outputs) == len(expected) == 5
     for i, (output, value) in enumerate(zip(outputs, expected, strict=True)):
         np.testing.assert_allclose(output, value, rtol=0, atol=2e-5 * np.abs(value).max(), err_msg=f"output {i}")
-    np.testing.assert_array_equal(result, outputs[-1])
+    # The same value, which XLA may compute twice in different loops.
+    np.testing.assert_allclose(result, outputs[-1], rtol=0, atol=1e-6 * np.abs(result).max())
 
 
 def test_a_trunk_without_stages_is_its_root():

@@ -18,6 +18,7 @@ from vit_jax.errors import Unsaved, UserError, one_line, reason
 from vit_jax.trees import like, named_leaves, nested
 
 ITEMS = ("params", "opt", "ema")
+_SHARED_FROM = 2**20  # bytes for each of the devices that write an array together
 # Orbax logs a failure of its threads, with tracebacks, several times; we raise it, once.
 _NOTICES = (
     "Sharding info not provided when restoring",
@@ -48,6 +49,8 @@ class TrainingCheckpoints:
         if keep_every:
             policies.append(EveryNSteps(keep_every, exact_interval=False))
         logging.getLogger("absl").addFilter(_without_orbax_notices)
+        logging.getLogger("asyncio").addFilter(_without_orbax_tasks)
+        _write_small_arrays_whole()
         self._options = ocp.CheckpointManagerOptions(
             create=True,
             cleanup_tmp_directories=True,
@@ -245,5 +248,20 @@ def _check_same_names(item: str, found: set[str], wanted: set[str], where: str) 
         raise UserError(f"{where} does not fit this run's optimizer and average: it {' and '.join(parts)}; {fix}")
 
 
+def _write_small_arrays_whole() -> None:
+    """Devices that hold the same array share the work of writing it; for small arrays cutting it up is the work."""
+    handler = ocp.type_handlers.ArrayHandler(
+        array_metadata_store=ocp.type_handlers.get_type_handler(jax.Array)._array_metadata_store,
+        min_slice_bytes_for_replica_parallel=_SHARED_FROM,
+    )
+    ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
+
+
 def _without_orbax_notices(record: logging.LogRecord) -> bool:
     return not any(notice in record.getMessage() for notice in _NOTICES)
+
+
+def _without_orbax_tasks(record: logging.LogRecord) -> bool:
+    """Orbax raises the first of several writes that fail; asyncio would log the others, when they are collected."""
+    message = record.getMessage()
+    return not (message.startswith("Task exception was never retrieved") and "orbax" in message)
