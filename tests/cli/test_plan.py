@@ -69,7 +69,7 @@ def test_data_that_is_there_is_looked_at(call, answered, digits_dir):
     [
         (["--topology=v5e:5x"], "--topology = 'v5e:5x': write v5e:16x16"),
         (["--topology=v5e:4x4", "--classes=0"], "--classes=0: must be more than 0"),
-        (["--topology=v5e:4x4", "--compiler_option=x"], "--compiler_option=x: write NAME=VALUE"),
+        (["--topology=v5e:4x4", "--config.compiler.options=x"], "config.compiler.options = 'x': write name=value"),
         (["--topology=cpu:8", "--search"], "--search is for TPUs"),
         (["--topology=v5e:4x4", "--search", "--hlo=x"], "leave out --search"),
         (["--topology=v5e:4x4", *NOWHERE], "--classes and --examples"),

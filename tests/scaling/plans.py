@@ -23,7 +23,7 @@ def request(topology="v5e:4x4", slices=1, **groups) -> Request:
         config[name] = {**config.get(name, {}), **values}
     settings = build(RunSettings, config)
     wanted = dataclasses.asdict(parallel.parse_topology(topology, slices))
-    return Request(settings, DataFacts(1_000_000, 1000), wanted, {})
+    return Request(settings, DataFacts(1_000_000, 1000), wanted)
 
 
 MOVED = Moved(

@@ -34,12 +34,12 @@ def tiny(topology, slices=1, **groups):
     }
     config = {**config, **{name: {**config.get(name, {}), **values} for name, values in groups.items()}}
     wanted = dataclasses.asdict(parallel.parse_topology(topology, slices))
-    return Request(build(RunSettings, config), DataFacts(1000, 10), wanted, {})
+    return Request(build(RunSettings, config), DataFacts(1000, 10), wanted)
 
 
 def of_config(config, topology, *overrides):
     settings = load_settings(RunSettings, config, overrides)
-    return Request(settings, known_facts(settings), dataclasses.asdict(parallel.parse_topology(topology)), {})
+    return Request(settings, known_facts(settings), dataclasses.asdict(parallel.parse_topology(topology)))
 
 
 @pytest.mark.parametrize("topology", ["v3:4x4", "v4:2x2x4", "v5e:4x4", "v5p:2x2x4", "v6e:4x4", "tpu7x:2x2x2"])
@@ -72,7 +72,7 @@ def test_several_compilers_run_at_once():
 
 
 def test_options_are_those_of_the_compiler():
-    request = dataclasses.replace(tiny("v5e:2x2"), options={"xla_tpu_not_a_flag": "1"})
+    request = tiny("v5e:2x2", compiler={"options": "xla_tpu_not_a_flag=1"})
     with pytest.raises(UserError, match="No such compile option: 'xla_tpu_not_a_flag'"):
         compile_apart(request, cached=False)
 

@@ -38,9 +38,6 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--search", action="store_true", help="compile meshes, remat and micro-batches, and rank them")
     parser.add_argument("--budget", type=float, default=15.0, help="minutes that --search may take (default: 15)")
     parser.add_argument("--workers", type=int, default=2, help="compilers that --search runs at a time (default: 2)")
-    parser.add_argument(
-        "--compiler_option", action="append", default=[], metavar="NAME=VALUE", help="of XLA; repeatable"
-    )
     parser.add_argument("--hlo", metavar="FILE", help="also write the compiled program")
     parser.add_argument("--no_cache", action="store_true", help="compile even what was compiled before")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -59,8 +56,7 @@ def main(argv: Sequence[str]) -> int:
     topology = parse_topology(flags.topology, flags.num_slices)
     settings = load_settings(RunSettings, flags.config, overrides)
     facts = _facts(settings, flags)
-    options = dict(option.split("=", 1) for option in flags.compiler_option)
-    request = Request(settings, facts, dataclasses.asdict(topology), options)
+    request = Request(settings, facts, dataclasses.asdict(topology))
     if flags.search:
         if topology.platform != "tpu":
             parser.error("--search is for TPUs, whose memory and speed are known")
@@ -73,9 +69,6 @@ def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
         value = getattr(flags, name)
         if value is not None and value <= 0:
             parser.error(f"--{name}={value}: must be more than 0")
-    for option in flags.compiler_option:
-        if "=" not in option:
-            parser.error(f"--compiler_option={option}: write NAME=VALUE")
     if flags.search and (flags.hlo or flags.no_cache):
         parser.error("--hlo and --no_cache are of one plan: leave out --search")
 

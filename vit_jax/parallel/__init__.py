@@ -3,6 +3,7 @@
 from vit_jax.parallel.automatic import LARGEST_FSDP, StateBytes, abstract_mesh, automatic_fsdp, automatic_mesh
 from vit_jax.parallel.chips import CHIPS, Chip, chip_of
 from vit_jax.parallel.compiled import keep_compiled
+from vit_jax.parallel.compiler import PRESETS, CompilerSettings, check_compiler
 from vit_jax.parallel.distributed import (
     barrier,
     from_main,
@@ -38,7 +39,9 @@ __all__ = [
     "BATCH_AXES",
     "CHIPS",
     "LARGEST_FSDP",
+    "PRESETS",
     "Chip",
+    "CompilerSettings",
     "MeshSettings",
     "StateBytes",
     "Topology",
@@ -51,6 +54,7 @@ __all__ = [
     "batch_sharding",
     "bytes_per_device",
     "check_batch",
+    "check_compiler",
     "chip_of",
     "constrain_on",
     "describe_mesh",

@@ -105,6 +105,7 @@ def preflight(settings: RunSettings) -> Plan:
         fix = "name the weights to start from, or leave it empty to start from fresh values"
         raise BadSetting("config.init.checkpoint", settings.init.checkpoint, fix)
     check_mesh(settings)
+    parallel.check_compiler(settings.compiler)
     train_data = _training_data(settings)
     data.check_preprocess(settings.data)
     program = make_program(settings, facts_of(train_data))

@@ -81,6 +81,7 @@ class Program:
             seed=self.settings.seed,
             micro_batches=train.micro_batches,
             ema_decay=train.ema_decay,
+            options=self.settings.compiler.resolved(),
         )
 
     def whole(self) -> list[str]:

@@ -10,7 +10,7 @@ from vit_jax.errors import BadSetting
 from vit_jax.evaluate.settings import EvaluateSettings, EvaluatorSettings, MaskedSettings
 from vit_jax.inspect import InspectSettings
 from vit_jax.models import ModelSettings
-from vit_jax.parallel import MeshSettings
+from vit_jax.parallel import CompilerSettings, MeshSettings
 
 LOSSES = ("softmax", "sigmoid")
 OBJECTIVES = ("supervised", "masked_patches")
@@ -243,6 +243,7 @@ class RunSettings:
       init: what it starts from.
       data: on what.
       mesh: on which devices, laid out how.
+      compiler: what XLA is told besides.
       train: batch, length, loss.
       optimizer: of the parameters.
       schedule: of the learning rate.
@@ -259,6 +260,7 @@ class RunSettings:
     init: InitSettings = InitSettings()
     data: DataSettings = DataSettings()
     mesh: MeshSettings = MeshSettings()
+    compiler: CompilerSettings = CompilerSettings()
     train: TrainSettings = TrainSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()

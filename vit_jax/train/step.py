@@ -1,6 +1,6 @@
 """One optimizer step as one compiled program."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -31,6 +31,7 @@ def make_train_step(
     seed: int,
     micro_batches: int = 1,
     ema_decay: float = 0.0,
+    options: Mapping[str, str | bool] | None = None,
 ) -> TrainStep:
     """Compiles (state, batch) -> (state, metrics); the old state is donated.
 
@@ -47,6 +48,7 @@ def make_train_step(
       seed: of dropout; the key of a step depends on (seed, step, micro-batch) alone.
       micro_batches: parts of the batch whose gradients are averaged.
       ema_decay: of the averaged parameters, if the state has them.
+      options: of the compiler.
     """
     step = step_function(
         objective,
@@ -64,6 +66,7 @@ def make_train_step(
         in_shardings=(state_shardings, parallel.batch_sharding(mesh)),
         out_shardings=(state_shardings, parallel.replicated(mesh)),
         donate_argnums=0,
+        compiler_options=dict(options or {}),
     )
 
 

@@ -124,6 +124,7 @@ class Vectorised:
             in_shardings=(self._shardings, rows, replicated),
             out_shardings=(self._shardings, replicated),
             donate_argnums=0,
+            compiler_options=self._first.settings.compiler.resolved(),
         )
         return step.lower(self.abstract, batches, self._numbers).compile()
 

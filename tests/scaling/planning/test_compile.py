@@ -17,9 +17,9 @@ from vit_jax.trees import named_leaves
 GIB = 2**30
 
 
-def ask(settings, topology="cpu:8", **options):
+def ask(settings, topology="cpu:8"):
     wanted = dataclasses.asdict(parallel.parse_topology(topology))
-    return Request(settings, DataFacts(1000, 10), wanted, options)
+    return Request(settings, DataFacts(1000, 10), wanted)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written_is_no_accident(tiny_run, tmp_path, caps
 
 def test_options_reach_the_compiler(tiny_run):
     with pytest.raises(UserError, match="No such compile option: 'xla_not_a_flag'"):
-        compile_program(ask(tiny_run(), xla_not_a_flag="1"))
+        compile_program(ask(tiny_run(compiler={"options": "xla_not_a_flag=1"})))
 
 
 def test_a_mesh_that_does_not_fit_is_one_line(tiny_run):

@@ -69,7 +69,6 @@ def compile_apart(
                     "settings": to_dict(request.settings),
                     "facts": dataclasses.asdict(request.facts),
                     "topology": dict(request.topology),
-                    "options": dict(request.options),
                     "cache": str(cache_dir() / "plans") if cached else None,
                     "text_file": str(text_file.absolute()) if text_file else None,
                 }

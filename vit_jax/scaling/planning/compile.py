@@ -39,7 +39,7 @@ def compile_program(request: Request, cache: Path | None = None, text_file: Path
 
     Args:
       request: what to compile.
-      cache: folder of earlier answers, by a hash of the lowered program, compiler and options.
+      cache: folder of earlier answers, by a hash of the lowered program, compiler and its options.
       text_file: where to write the compiled program's text; it is then always compiled.
 
     Raises:
@@ -55,7 +55,7 @@ def compile_program(request: Request, cache: Path | None = None, text_file: Path
         return kept
     start, memory, moved, too_large = time.process_time(), None, None, None
     try:
-        compiled = lowered.compile(compiler_options=dict(request.options) or None)
+        compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         too_large = _too_large(str(error))
     else:
@@ -158,7 +158,7 @@ def _too_large(message: str) -> TooLarge:
 def _key(text: str, platform: str, request: Request) -> str:
     names = ["jax", "jaxlib", *(["libtpu"] if platform == "tpu" else [])]
     versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
-    about = json.dumps([VERSION, versions, sorted(request.options.items()), text])
+    about = json.dumps([VERSION, versions, sorted(request.settings.compiler.resolved().items()), text])
     return hashlib.sha256(about.encode()).hexdigest()[:32]
 
 
@@ -186,7 +186,7 @@ def main(request_file: str, answer_file: str) -> None:
     """Reads a request, writes the answer: a `Compiled`, or {"error": one line}."""
     asked = json.loads(Path(request_file).read_text())
     topology = {**asked["topology"], "shape": tuple(asked["topology"]["shape"])}
-    request = Request(build(RunSettings, asked["settings"]), DataFacts(**asked["facts"]), topology, asked["options"])
+    request = Request(build(RunSettings, asked["settings"]), DataFacts(**asked["facts"]), topology)
     cache, text_file = (Path(asked[name]) if asked[name] else None for name in ("cache", "text_file"))
     try:
         answer: dict[str, Any] = dataclasses.asdict(compile_program(request, cache, text_file))

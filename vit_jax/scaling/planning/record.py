@@ -15,13 +15,11 @@ class Request:
       settings: of the run.
       facts: of its data.
       topology: platform, chip, shape and slices, see `vit_jax.parallel.Topology`.
-      options: of the compiler, by name.
     """
 
     settings: RunSettings
     facts: DataFacts
     topology: Mapping[str, Any]
-    options: Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
