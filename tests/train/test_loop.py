@@ -252,3 +252,30 @@ def test_metrics_of_a_run_whose_checkpoints_are_gone_are_kept(tiny_run, tmp_path
     assert _losses(tmp_path / "w") == {
         r["step"]: r["loss"] for r in map(json.loads, before.splitlines()) if "loss" in r
     }
+
+
+def test_a_step_fetches_its_metrics_and_nothing_else_and_nothing_is_compiled_again(tiny_run, tmp_path, monkeypatch):
+    """Counted over ten steps more; with a mean over eight devices nothing else may come to the host either."""
+    from jax._src.array import ArrayImpl
+
+    fetched, lowered = [], []
+    value = ArrayImpl._value
+    monkeypatch.setattr(ArrayImpl, "_value", property(lambda array: fetched.append(array.shape) or value.fget(array)))
+
+    def listen(event, *_, **__):
+        lowered.append(event) if event == "/jax/core/compile/jaxpr_to_mlir_module_duration" else None
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    found = {}
+    for steps in (3, 10, 20):  # the first fills what JAX keeps in memory
+        settings = tiny_run(train={"duration": f"{steps} steps"}, evaluate={"split": ""}, checkpoint={"every": "100%"})
+        train(settings, tmp_path / str(steps))
+        found[steps] = list(fetched), len(lowered)
+        fetched.clear(), lowered.clear()
+    jax.monitoring.unregister_event_duration_listener(listen)
+    names = set(read_metrics(tmp_path / "20" / METRICS_FILE)[0])
+    per_step = names & {"loss", "accuracy", "learning_rate", "gradient_norm", "update_norm"}
+    scalars = [sum(shape == () for shape in found[steps][0]) for steps in (10, 20)]
+    assert scalars[1] - scalars[0] == 10 * len(per_step) > 0
+    assert len(found[20][0]) - len(found[10][0]) == 10 * len(per_step)
+    assert found[20][1] == found[10][1]

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import logging
 import shutil
 from pathlib import Path
@@ -27,6 +28,7 @@ _NOTICES = (
     "Save Finalize thread",
     "one or more items may not be finalized",
     "Reached preemption sync point",
+    "Type handler registry type",
 )
 
 
@@ -248,6 +250,7 @@ def _check_same_names(item: str, found: set[str], wanted: set[str], where: str) 
         raise UserError(f"{where} does not fit this run's optimizer and average: it {' and '.join(parts)}; {fix}")
 
 
+@functools.cache  # once for the process
 def _write_small_arrays_whole() -> None:
     """Devices that hold the same array share the work of writing it; for small arrays cutting it up is the work."""
     handler = ocp.type_handlers.ArrayHandler(
