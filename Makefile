@@ -48,7 +48,7 @@ miniature: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m miniature --timeout 3000 -rA tests/end_to_end/test_miniature.py
 
 interop: $(VENV_INTEROP)/.installed-interop
-	$(VENV_INTEROP)/bin/python -m pytest tests/interop
+	$(VENV_INTEROP)/bin/python -m pytest tests/interop -n $(JOBS) --dist worksteal
 
 plan-test: $(VENV_PLAN)/.installed-plan
 	$(VENV_PLAN)/bin/python -m pytest tests/tpu_compiler -n $(JOBS) --dist worksteal

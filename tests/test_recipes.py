@@ -227,6 +227,7 @@ def small(settings: RunSettings) -> RunSettings:
         data=dataclasses.replace(settings.data, name="synthetic", image_size=(2 * stride, 2 * stride)),
         train=dataclasses.replace(settings.train, batch_size=16, duration="2 steps"),
         schedule=dataclasses.replace(settings.schedule, warmup="1 step", cooldown="0 steps", boundaries=()),
+        evaluate=dataclasses.replace(settings.evaluate, batch_size=256),
         log=dataclasses.replace(settings.log, tensorboard=False),
     )
 

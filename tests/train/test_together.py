@@ -67,8 +67,10 @@ def records(folder):
 
 def assert_same_run(one, other):
     assert records(one) == records(other)
-    for names in (("loss", "accuracy", "gradient_norm", "learning_rate"), ("eval/loss",), ("few/accuracy",)):
+    for names in (("loss", "accuracy", "gradient_norm", "learning_rate"), ("eval/loss",)):
         np.testing.assert_allclose(numbers(one, *names), numbers(other, *names), rtol=2e-5, atol=1e-6)
+    # Of 1,024 images; one whose two nearest classes are as near but for rounding may go to either.
+    np.testing.assert_allclose(numbers(one, "few/accuracy"), numbers(other, "few/accuracy"), rtol=0, atol=1.01 / 1024)
     assert pictures(one) == pictures(other)
     ours, theirs = (named_leaves(load(folder / "export" / "model.npz").params) for folder in (one, other))
     # The bias of the keys changes no attention: its gradient is rounding alone, which Adam makes as large as any other.

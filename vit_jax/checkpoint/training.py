@@ -5,6 +5,7 @@ import contextlib
 import functools
 import logging
 import shutil
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -116,8 +117,7 @@ class TrainingCheckpoints:
         with contextlib.suppress(Exception):
             self._manager.wait_until_finished()  # raises in each thread once
         if parallel.is_main():
-            for leftover in self.directory.glob(f"{step}.orbax-checkpoint-tmp*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            _remove_unfinished(self.directory, step)
         if parallel.process_count() > 1:
             self._manager.reload()  # what was going to be deleted after this save is still there
         else:  # Orbax may keep the error, and raise it again when something else is saved or restored
@@ -248,6 +248,19 @@ def _check_same_names(item: str, found: set[str], wanted: set[str], where: str) 
         parts = [f"{word} {names[0]}" for word, names in (("lacks", lacks), ("has", surplus)) if names]
         fix = "set the config back to the one it was saved with, or start in another workdir"
         raise UserError(f"{where} does not fit this run's optimizer and average: it {' and '.join(parts)}; {fix}")
+
+
+def _remove_unfinished(directory: Path, step: int) -> None:
+    """What a failed save left. Orbax raises the first of several writes that fail; the others may still be at it."""
+    quiet = 0
+    for _ in range(100):
+        left = list(directory.glob(f"{step}.orbax-checkpoint-tmp*"))
+        for folder in left:
+            shutil.rmtree(folder, ignore_errors=True)
+        quiet = 0 if left else quiet + 1
+        if quiet == 2:
+            return
+        time.sleep(0.05)
 
 
 @functools.cache  # once for the process
