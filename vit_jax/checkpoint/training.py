@@ -52,7 +52,7 @@ class TrainingCheckpoints:
         if keep_every:
             policies.append(EveryNSteps(keep_every, exact_interval=False))
         logging.getLogger("absl").addFilter(_without_orbax_notices)
-        logging.getLogger("asyncio").addFilter(_without_orbax_tasks)
+        logging.getLogger("asyncio").addFilter(_without_other_writes)
         _write_small_arrays_whole()
         self._options = ocp.CheckpointManagerOptions(
             create=True,
@@ -277,7 +277,7 @@ def _without_orbax_notices(record: logging.LogRecord) -> bool:
     return not any(notice in record.getMessage() for notice in _NOTICES)
 
 
-def _without_orbax_tasks(record: logging.LogRecord) -> bool:
+def _without_other_writes(record: logging.LogRecord) -> bool:
     """Orbax raises the first of several writes that fail; asyncio would log the others, when they are collected."""
     message = record.getMessage()
-    return not (message.startswith("Task exception was never retrieved") and "orbax" in message)
+    return not (message.startswith(("Task exception was", "Future exception was")) and "orbax" in message)
