@@ -18,11 +18,13 @@ class Block(nn.Module):
 
     heads: int
     mlp_dim: int
+    float32_softmax: bool
 
     @nn.compact
     def __call__(self, x: jax.Array, _: None = None) -> tuple[jax.Array, None]:
         """(b, n, d) -> (b, n, d)."""
-        attention = nn.MultiHeadDotProductAttention(self.heads, dtype=jnp.bfloat16, deterministic=True)
+        options: dict[str, Any] = {"dtype": jnp.bfloat16, "force_fp32_for_softmax": self.float32_softmax}
+        attention = nn.MultiHeadDotProductAttention(self.heads, deterministic=True, **options)
         y = nn.LayerNorm()(x)
         x = x + attention(y, y)
         y = nn.Dense(self.mlp_dim, dtype=jnp.bfloat16)(nn.LayerNorm()(x))
@@ -39,6 +41,7 @@ class Baseline(nn.Module):
     patch: int
     classes: int
     scan: bool
+    float32_softmax: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -52,10 +55,10 @@ class Baseline(nn.Module):
         if self.scan:
             block = nn.remat(Block, prevent_cse=False)
             axes: dict[str, Any] = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
-            x, _ = nn.scan(block, length=self.depth, **axes)(self.heads, self.mlp_dim)(x, None)
+            x, _ = nn.scan(block, length=self.depth, **axes)(self.heads, self.mlp_dim, self.float32_softmax)(x, None)
         else:
             for _ in range(self.depth):
-                x, _ = Block(self.heads, self.mlp_dim)(x)
+                x, _ = Block(self.heads, self.mlp_dim, self.float32_softmax)(x)
         return nn.Dense(self.classes)(nn.LayerNorm()(x)[:, 0])
 
 

@@ -1,7 +1,7 @@
 """Attention kernels: softmax(q k^T / sqrt(e) + bias) v on different machines, and which of them is meant by `auto`.
 
     plain   matmul, softmax, matmul; drops attention weights, and is the reference of the others
-    xla     `jax.nn.dot_product_attention`, compiled by XLA; stores the logits like plain
+    xla     plain operations, too; of the size of the logits it keeps one array, in the dtype of the activations
     cudnn   cuDNN's flash attention, NVIDIA GPUs, never stores the logits
     pallas  JAX's splash attention, TPUs, never stores the logits
 
@@ -9,6 +9,7 @@ All compute the softmax in float32. Arrays are (b, n, k, e): batch, tokens, head
 """
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -124,6 +125,8 @@ def attend(
     if kind == "plain":
         weights = attention_weights(query, key, bias).astype(value.dtype)
         return jnp.einsum("bkqn,bnke->bqke", dropout(weights, dropout_rate, dropout_key), value)
+    if kind == "xla" and bias is None:
+        return _xla(query, key, value)
     if kind == "xla":
         return jax.nn.dot_product_attention(query, key, value, bias, implementation="xla")
     names = (HEADS,) * 3 + (() if bias is None else (LOGITS,))
@@ -143,9 +146,14 @@ def attention_weights(query: jax.Array, key: jax.Array, bias: jax.Array | None =
       key: (b, n, k, e).
       bias: four axes that broadcast to (b, k, q, n).
     """
-    scale = query.shape[-1] ** -0.5
-    logits = jnp.einsum("bqke,bnke->bkqn", query * scale, key, preferred_element_type=jnp.float32)
+    logits = _logits(query, key)
     return jax.nn.softmax(logits if bias is None else logits + bias.astype(jnp.float32), axis=-1)
+
+
+def _logits(query: jax.Array, key: jax.Array) -> jax.Array:
+    """q k^T / sqrt(e): (b, k, q, n) in float32."""
+    scale = query.shape[-1] ** -0.5
+    return jnp.einsum("bqke,bnke->bkqn", query * scale, key, preferred_element_type=jnp.float32)
 
 
 def _decide(
@@ -164,6 +172,41 @@ def _decide(
         raise BadSetting("attention", kind, objection)
     # The one query of a pooling head has one row of logits: nothing to save, and a tile full of padding.
     return "xla" if kind in ("cudnn", "pallas") and query.shape[1] == 1 else kind
+
+
+@jax.custom_vjp
+def _xla(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """softmax(q k^T / sqrt(e)) v with float32 sums; of the size of the logits only their exponentials are kept.
+
+    They are divided by their sum after the second product, as flash attention does, and stored in the dtype of `value`,
+    where their relative error is that of one rounding. XLA's own attention keeps the weights in float32.
+    """
+    return _xla_forward(query, key, value)[0]
+
+
+def _xla_forward(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, Any]:
+    logits = _logits(query, key)
+    exponentials = jnp.exp(logits - logits.max(-1, keepdims=True)).astype(value.dtype)
+    total = exponentials.astype(jnp.float32).sum(-1, keepdims=True)
+    mixed = jnp.einsum("bkqn,bnke->bqke", exponentials, value, preferred_element_type=jnp.float32)
+    mixed = (mixed / total.swapaxes(1, 2)).astype(value.dtype)
+    return mixed, (query, key, value, mixed, exponentials, total)
+
+
+def _xla_backward(kept: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    query, key, value, mixed, exponentials, total = kept
+    scale = query.shape[-1] ** -0.5
+    weights = exponentials.astype(jnp.float32) / total
+    dvalue = jnp.einsum("bkqn,bqke->bnke", weights.astype(value.dtype), gradient)
+    # What softmax subtracts, the mean of the weights' gradient under the weights, by products of smaller arrays.
+    mean = (gradient.astype(jnp.float32) * mixed.astype(jnp.float32)).sum(-1, keepdims=True)
+    dweights = jnp.einsum("bqke,bnke->bkqn", gradient, value, preferred_element_type=jnp.float32)
+    dlogits = (weights * (dweights - mean.swapaxes(1, 2))).astype(query.dtype)
+    dquery = jnp.einsum("bkqn,bnke->bqke", dlogits, key) * scale
+    return dquery, jnp.einsum("bkqn,bqke->bnke", dlogits, query * scale), dvalue
+
+
+_xla.defvjp(_xla_forward, _xla_backward)
 
 
 def _cudnn(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None) -> jax.Array:
