@@ -25,8 +25,8 @@ LOGITS = ("batch", "heads", "tokens", "tokens")
 
 # Under one 128-row tile a flash kernel works mostly on padding, and the logits it avoids are small anyway.
 CUDNN_FROM = 128
-# Compiled for v5e (12 heads of 64, batch 8, forward and backward), plain moves 1.6 times the bytes of the kernel with
-# its padding at 577 tokens, 3.1 times at 1,024 and 16 times at 4,096; the kernel does half as many flops again.
+# Compiled for v5e (12 heads of 64, batch 8, forward and backward), xla moves 1.6 times the bytes of the kernel with its
+# padding at 577 tokens and 1.9 times at 1,024 (plain: 6.6 and 6.4 times); the kernel does half as many flops again.
 PALLAS_FROM = 1024
 
 # Sides of a block of logits. Compiled for v5e, forward and backward, blocks up to 1,024 x 1,024 fit the fast memory.
