@@ -1,5 +1,7 @@
 """The compiled step: the same numbers on every mesh, with and without accumulation, compiled once."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from vit_jax import parallel
 from vit_jax.models import unconstrained
+from vit_jax.models.resnet import standardized
 from vit_jax.train import create_state, make_train_step, preflight, supervised
 from vit_jax.train.state import DROPOUT_STREAM, INIT_STREAM, stream_key
 from vit_jax.trees import named_leaves
@@ -83,6 +86,31 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(tiny_run):
     whole = _train(_plan(tiny_run, model={"dropout": 0.0}, train={"batch_size": 32}))
     parts = _train(_plan(tiny_run, model={"dropout": 0.0}, train={"batch_size": 32, "micro_batches": 4}))
     np.testing.assert_allclose(parts[0], whole[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", [pytest.param("R26+mu/16", marks=pytest.mark.long), "R26x1"])
+def test_kernels_are_standardised_once_a_step_of_several_micro_batches(variant, tiny_run, monkeypatch):
+    made = []
+
+    def counted(kernel, version):
+        made.append(kernel.shape)
+        return standardized(kernel, version)
+
+    monkeypatch.setattr("vit_jax.models.model.standardized", counted)
+    monkeypatch.setattr("vit_jax.models.resnet.standardized", counted)
+    model = {"variant": variant, "trunk_units": (2, 1), "trunk_width": 1}
+    groups = {"model": model, "data": {"image_size": (32, 32)}, "mesh": _on(monkeypatch, None)}
+    whole = _train(_plan(tiny_run, **groups), 2)
+    made.clear()
+    plan = _plan(tiny_run, **groups, train={"micro_batches": 4})
+    state, step = create_state(plan.model, plan.optimizer, plan.state, 0), plan.train_step()
+    losses = []
+    for batch in _batches(plan, 2):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    kernels = [shape for name, shape in plan.model.shapes.items() if re.search("trunk/.*kernel", name)]
+    assert sorted(made) == sorted(kernels)
+    np.testing.assert_allclose(losses, whole[0], rtol=2e-5)
 
 
 def test_each_micro_batch_has_its_own_dropout_mask(tiny_run):

@@ -15,7 +15,7 @@ from vit_jax.models.axes import logical_axes
 from vit_jax.models.bit import ResNet
 from vit_jax.models.corruption import Corruption
 from vit_jax.models.layers import Constrain, unconstrained
-from vit_jax.models.resnet import trunk_grid, trunk_stride
+from vit_jax.models.resnet import StdConv, standardized, trunk_grid, trunk_stride
 from vit_jax.models.settings import ModelSettings
 from vit_jax.models.vit import ViT
 from vit_jax.trees import named_leaves
@@ -32,12 +32,14 @@ class Model:
       image_size: (height, width) in pixels.
       channels: of the images.
       classes: outputs of the head.
+      standardized: whether `apply` is given what `standardize` makes of parameters.
     """
 
     settings: ModelSettings
     image_size: tuple[int, int]
     channels: int
     classes: int
+    standardized: bool = False
 
     def __post_init__(self) -> None:
         if min(self.image_size) < 1:
@@ -93,6 +95,18 @@ class Model:
     @functools.cached_property
     def _graph(self) -> nnx.GraphDef:
         return nnx.split(nnx.eval_shape(lambda: self._module(jax.random.key(0))))[0]
+
+    def standardize(self, params: Params) -> Params:
+        """The parameters with standardised kernels of convolutions, where the model has such; the others as they are.
+
+        A step of several micro-batches does it once. The model to apply to the result is
+        `dataclasses.replace(model, standardized=True)`.
+        """
+        module = nnx.merge(self._graph, params)
+        for _, layer in nnx.iter_modules(module):
+            if isinstance(layer, StdConv):
+                layer.kernel[...] = standardized(layer.kernel[...], layer.version)
+        return nnx.to_pure_dict(nnx.split(module)[1])
 
     @functools.cached_property
     def abstract_params(self) -> Params:
@@ -163,6 +177,9 @@ class Model:
             raise BadSetting("mask_token", False, "patches can only be left out of a model that has one")
         # NumPy's promotion rules would turn bfloat16 activations back into float32.
         module = nnx.merge(self._graph, jax.tree.map(jnp.asarray, params))
+        for _, layer in nnx.iter_modules(module) if self.standardized else ():
+            if isinstance(layer, StdConv):
+                layer.ready = True
         options = {} if corruption is None else {"corruption": corruption}
         return module(jnp.asarray(images), dropout_key, constrain, blocks=blocks, attention=attention, **options)
 

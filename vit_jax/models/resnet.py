@@ -130,12 +130,13 @@ class GroupNorm(nnx.Module):
 
 
 def standardized(kernel: jax.Array, version: int) -> jax.Array:
-    """The (h, w, c, filters) kernel with mean 0 and standard deviation 1 in each filter, nearly.
+    """The (..., h, w, c, filters) kernel with mean 0 and standard deviation 1 in each filter, nearly.
 
     What keeps a small deviation from being divided by is the version's own, from the released models' code.
     """
-    centred = kernel - kernel.mean((0, 1, 2))
-    variance = jnp.square(centred).mean((0, 1, 2))
+    filters = (-4, -3, -2)
+    centred = kernel - kernel.mean(filters, keepdims=True)
+    variance = jnp.square(centred).mean(filters, keepdims=True)
     if version == 2:
         return centred * jax.lax.rsqrt(variance + 1e-10)
     # 1e-30 is far below what the sum can show; it keeps the root's gradient finite for a filter of equal weights.
@@ -146,6 +147,9 @@ class StdConv(nnx.Module):
     """Convolution with a standardised kernel and no bias; `kernel` is (size, size, channels, features).
 
     Written as plain arithmetic and `lax.conv_general_dilated`, which exporters understand.
+
+    Attributes:
+      ready: whether the kernel is standardised already, see `Model.standardize`.
     """
 
     def __init__(
@@ -162,12 +166,14 @@ class StdConv(nnx.Module):
         self.stride = stride
         self.version = version
         self.dtype = dtype
+        self.ready = False
         # The default of Flax, which the released models' code leaves in place.
         self.kernel = nnx.Param(LECUN_NORMAL(rngs.params(), (size, size, channels, features), jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(b, h, w, c) -> (b, h / stride, w / stride, features) in `dtype`, sizes rounded up."""
-        kernel = standardized(self.kernel[...], self.version).astype(self.dtype)
+        kernel = self.kernel[...] if self.ready else standardized(self.kernel[...], self.version)
+        kernel = kernel.astype(self.dtype)
         margin = kernel.shape[0] // 2
         return jax.lax.conv_general_dilated(
             x.astype(self.dtype),

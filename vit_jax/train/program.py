@@ -61,18 +61,19 @@ class Program:
     steps: Steps
     state: State
 
-    def objective(self) -> Objective:
-        """What is minimised."""
+    def objective(self, model: Model) -> Objective:
+        """What is minimised, of the run's model or of another form of it."""
         train = self.settings.train
         if train.objective == "masked_patches":
-            return masked_patches(self.model, self.settings.masked)
-        return mixed(supervised(self.model, train.loss, train.label_smoothing), train, self.model.classes)
+            return masked_patches(model, self.settings.masked)
+        return mixed(supervised(model, train.loss, train.label_smoothing), train, model.classes)
 
     def train_step(self) -> TrainStep:
         """One optimizer step, to be compiled when it is first called."""
-        train = self.settings.train
+        train, model = self.settings.train, self.model
+        once = train.micro_batches > 1 and model.settings.resolved.trunk is not None
         return make_train_step(
-            self.objective(),
+            self.objective(dataclasses.replace(model, standardized=True) if once else model),
             self.optimizer,
             self.schedule,
             self.state,
@@ -81,6 +82,7 @@ class Program:
             seed=self.settings.seed,
             micro_batches=train.micro_batches,
             ema_decay=train.ema_decay,
+            prepare=model.standardize if once else None,
             options=self.settings.compiler.resolved(),
         )
 

@@ -17,6 +17,7 @@ from vit_jax.train.state import DROPOUT_STREAM, State, stream_key
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 StepFunction = Callable[[State, Batch], tuple[State, Metrics]]
+Prepare = Callable[[Any], Any]
 TrainStep = jax.stages.Wrapped  # a StepFunction to be compiled
 
 
@@ -31,6 +32,7 @@ def make_train_step(
     seed: int,
     micro_batches: int = 1,
     ema_decay: float = 0.0,
+    prepare: Prepare | None = None,
     options: Mapping[str, str | bool] | None = None,
 ) -> TrainStep:
     """Compiles (state, batch) -> (state, metrics); the old state is donated.
@@ -48,6 +50,7 @@ def make_train_step(
       seed: of dropout; the key of a step depends on (seed, step, micro-batch) alone.
       micro_batches: parts of the batch whose gradients are averaged.
       ema_decay: of the averaged parameters, if the state has them.
+      prepare: what the objective wants to be done to the parameters once a step, before the micro-batches.
       options: of the compiler.
     """
     step = step_function(
@@ -59,6 +62,7 @@ def make_train_step(
         seed=seed,
         micro_batches=micro_batches,
         ema_decay=ema_decay,
+        prepare=prepare,
     )
     state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     return jax.jit(
@@ -80,6 +84,7 @@ def step_function(
     seed: int | jax.Array,
     micro_batches: int = 1,
     ema_decay: float = 0.0,
+    prepare: Prepare | None = None,
 ) -> StepFunction:
     """The step as a pure function, not compiled; arguments as for `make_train_step`, of which numbers may be traced."""
     constrain = parallel.constrain_on(mesh)
@@ -97,7 +102,11 @@ def step_function(
         def at(params: Any) -> tuple[tuple[jax.Array, Metrics], Any]:
             if micro_batches == 1:
                 return gradient(params, batch, key, constrain)
-            return _accumulate(gradient, params, batch, key, constrain, micro_batches)
+            if prepare is None:
+                return _accumulate(gradient, params, batch, key, constrain, micro_batches)
+            prepared, back = jax.vjp(prepare, params)
+            found, grads = _accumulate(gradient, prepared, batch, key, constrain, micro_batches)
+            return found, back(grads)[0]
 
         (loss, extra), grads = at(params)
         # Only sharpness-aware minimisation asks for a second gradient.
