@@ -16,8 +16,8 @@ config keys:
     --config.train.duration='90 epochs'   --config.schedule.learning_rate=3e-4
     --config.data.name=folder             --config.data.data_dir=/images
     --config.mesh.fsdp=4                  --config.mesh.tensor=2
-  groups: seed, model, init, data, mesh, train, optimizer, schedule, masked, checkpoint, evaluate, evaluators,
-  inspect, log; a wrong key is answered with the right ones, and --dry_run prints all values.
+  groups: seed, model, init, data, mesh, compiler, train, optimizer, schedule, masked, checkpoint, evaluate,
+  evaluators, inspect, log; a wrong key is answered with the right ones, and --dry_run prints all values.
 """
 
 EXIT_HELP = """\
