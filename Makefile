@@ -6,6 +6,8 @@ VENV_PLAN ?= .venv-plan
 BIN := $(VENV)/bin
 # Test processes; the time limits are measured with two.
 JOBS ?= 2
+# What tests do not import is not worth compiling to bytecode.
+PIP_INSTALL := pip install --quiet --disable-pip-version-check --no-compile
 # Folders that `make test-fast` is limited to.
 TESTS ?=
 
@@ -83,21 +85,21 @@ $(VENV)/.installed: $(VENV)/bin/python setup.py
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/bin/python setup.py
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	$(BIN)/python -m $(PIP_INSTALL) --editable ".[test]"
 	touch $@ $(VENV)/.installed
 
 $(VENV_INTEROP)/.installed-interop: setup.py
 	$(MAKE) VENV=$(VENV_INTEROP) $(VENV_INTEROP)/.installed-test
-	$(VENV_INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 timm transformers \
+	$(VENV_INTEROP)/bin/python -m $(PIP_INSTALL) torch==2.13.0 timm transformers \
 	  pillow onnx onnx-ir onnxruntime
 	@# It declares an older orbax-checkpoint, which it does not need: pip would downgrade ours.
-	$(VENV_INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps jax2onnx==0.17.1
+	$(VENV_INTEROP)/bin/python -m $(PIP_INSTALL) --no-deps jax2onnx==0.17.1
 	touch $@
 
 $(VENV_PLAN)/.installed-plan: setup.py
 	$(MAKE) VENV=$(VENV_PLAN) $(VENV_PLAN)/.installed-test
 	@# jax[tpu] brings the libtpu that belongs to this jax.
-	$(VENV_PLAN)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[tpu]"
+	$(VENV_PLAN)/bin/python -m $(PIP_INSTALL) --editable ".[tpu]"
 	touch $@
 
 clean:
