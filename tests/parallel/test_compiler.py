@@ -16,7 +16,7 @@ def test_own_options_come_after_the_preset():
     found = own.resolved()
     assert found["xla_gpu_enable_latency_hiding_scheduler"] is False
     assert found["xla_cpu_max_isa"] == "AVX2"
-    assert found["xla_gpu_enable_pipelined_all_reduce"] is True
+    assert found["xla_gpu_enable_while_loop_double_buffering"] is True
     check_compiler(own)
 
 

@@ -12,8 +12,8 @@ import jax
 from vit_jax.errors import BadSetting
 
 # `gpu_overlap`: collectives run beside computation, in few large pieces; for several GPUs. The choice follows what
-# NVIDIA and MaxText publish for large models. `gpu_one`: products with the same operand (query, key and value) become
-# one; on an H200 that took 1 % off the step of L/16, see docs/performance.md.
+# NVIDIA and MaxText publish for large models, as far as jax 0.10 and 0.12 both know it. `gpu_one`: products with the
+# same operand (query, key and value) become one; on an H200 that took 1 % off the step of L/16 (docs/performance.md).
 PRESETS: Mapping[str, Mapping[str, str]] = {
     "none": {},
     "gpu_overlap": {
@@ -21,9 +21,6 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
         "xla_gpu_all_gather_combine_threshold_bytes": str(128 * 2**20),
         "xla_gpu_all_reduce_combine_threshold_bytes": str(128 * 2**20),
         "xla_gpu_reduce_scatter_combine_threshold_bytes": str(64 * 2**20),
-        "xla_gpu_enable_pipelined_all_gather": "true",
-        "xla_gpu_enable_pipelined_all_reduce": "true",
-        "xla_gpu_enable_pipelined_reduce_scatter": "true",
         "xla_gpu_enable_while_loop_double_buffering": "true",
     },
     "gpu_one": {"xla_gpu_dot_merger_threshold_mb": "4096"},
