@@ -150,3 +150,19 @@ def test_dots_recomputes_neither_matmuls_nor_convolutions_but_batched_matmuls(re
         program = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(jnp.ones(x_shape), jnp.ones(w_shape))
         counts[kind] = primitives(program.jaxpr)[primitive]
     assert counts == KEPT[remat]
+
+
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+def test_gradients_of_unrolled_layers_are_put_together_once(layers, remat):
+    """Not padded to all layers and added up, layer after layer."""
+
+    def loss(kernel):
+        def layer(x, kernel):
+            return jnp.tanh(x @ kernel), None
+
+        x, _ = run(layer, jnp.ones((2, WIDTH)), kernel, DEPTH, scan=False, remat=remat)
+        return (x**2).sum()
+
+    program = jax.make_jaxpr(jax.grad(loss))(layers.kernel[...]).jaxpr
+    whole = [eqn.primitive.name for eqn in program.eqns if eqn.outvars[0].aval.shape == (DEPTH, WIDTH, WIDTH)]
+    assert len(whole) == 1, whole

@@ -1,5 +1,6 @@
 """Identical layers stacked along a leading axis: how they are made, and how they are run one after another."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -83,7 +84,38 @@ def run(
     if scan:
         return jax.lax.scan(body, carry, layers, length=depth)
     outs = []
-    for i in range(depth):
-        carry, out = body(carry, jax.tree.map(lambda leaf, i=i: leaf[i], layers))
+    for layer in _layers(layers, depth):
+        carry, out = body(carry, layer)
         outs.append(out)
     return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *outs)
+
+
+def _layers(layers: Inputs, depth: int) -> list[Inputs]:
+    """The layers one by one; their gradients are put together once.
+
+    The gradient of plain indexing is an array of all layers, zero but for one, for each of them: of 24 layers that were
+    13 ms of 120 on an H200.
+    """
+    leaves, tree = jax.tree.flatten(layers)
+    parts = [
+        _split(leaf, depth) if jnp.issubdtype(leaf.dtype, jnp.inexact) else [leaf[i] for i in range(depth)]
+        for leaf in leaves
+    ]
+    return [tree.unflatten(of_layer) for of_layer in zip(*parts, strict=True)]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _split(leaf: jax.Array, depth: int) -> tuple[jax.Array, ...]:
+    """(depth, ...) -> `depth` arrays (...)."""
+    return tuple(leaf[i] for i in range(depth))
+
+
+def _split_forward(leaf: jax.Array, depth: int) -> tuple[tuple[jax.Array, ...], None]:
+    return _split(leaf, depth), None
+
+
+def _split_backward(_: int, __: None, gradients: tuple[jax.Array, ...]) -> tuple[jax.Array]:
+    return (jnp.stack(gradients),)
+
+
+_split.defvjp(_split_forward, _split_backward)
