@@ -93,8 +93,8 @@ def run(
 def _layers(layers: Inputs, depth: int) -> list[Inputs]:
     """The layers one by one; their gradients are put together once.
 
-    The gradient of plain indexing is an array of all layers, zero but for one, for each of them: of 24 layers that were
-    13 ms of 120 on an H200.
+    The gradient of plain indexing is an array of all layers, zero but for one, for each of them. XLA for GPUs finds the
+    way out itself; for CPUs S/16 at 64 px had 195 such arrays, and 929 MiB of temporaries where 114 suffice.
     """
     leaves, tree = jax.tree.flatten(layers)
     parts = [
