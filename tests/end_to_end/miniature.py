@@ -43,8 +43,8 @@ class Family:
 
 
 FAMILIES = {
-    "vit": Family({"variant": "nano/2", "depth": 3}, 8, 16, 20, 0.03, "mean_colour", 5),
-    "hybrid": Family({"variant": "R26+nano/16", "depth": 2, **TRUNK}, 16, 24, 10, 0.06, "small_colours", 2),
+    "vit": Family({"variant": "nano/2", "depth": 3}, 8, 16, 30, 0.03, "mean_colour", 5),
+    "hybrid": Family({"variant": "R26+nano/16", "depth": 2, **TRUNK}, 24, 32, 10, 0.06, "small_colours", 2),
     "resnet": Family({"variant": "R26x1", **TRUNK}, 16, 24, 10, 0.06),
 }
 AUGMENT = "decode|resize|random_affine(degrees=12, shift=0.08, scale=0.12)"

@@ -1,4 +1,4 @@
-"""Patch embeddings that are replaced before the encoder."""
+"""Patches that are replaced before the encoder sees them."""
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,35 @@ def test_each_patch_gets_what_its_action_says():
     wanted[0, 1] = wanted[1, 3] = -1
     wanted[0, 2], wanted[1, 0] = patches[0, 0], patches[1, 2]
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_pixels_of_each_patch_get_what_its_action_says_and_the_rest_stays():
+    images = np.arange(1 * 5 * 9 * 2, dtype=np.float32).reshape(1, 5, 9, 2) + 1  # 2 x 2 patches of 2 x 4, and a rim
+    drawn = Corruption(jnp.array([[KEEP, MASK, SWAP, KEEP]]), jnp.array([[0, 0, 3, 0]]))
+    found = np.asarray(drawn.apply_to_pixels(jnp.asarray(images), (2, 2)))
+    wanted = images.copy()
+    wanted[0, :2, 4:8] = 0
+    wanted[0, 2:4, :4] = images[0, 2:4, 4:8]
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_hybrid_does_not_see_hidden_pixels_through_its_neighbours():
+    """Its trunk's windows overlap: were only embeddings replaced, those around would change with the hidden pixels."""
+    trunk = {"variant": "R26+mu/16", "trunk_units": (1,), "trunk_width": 1, "depth": 1, "pool": "none"}
+    subject = Model(ModelSettings(mask_token=True, **trunk), (16, 16), 3, 5)
+    params = subject.init(jax.random.key(0))
+    rows, columns = subject.grid
+    side = 16 // columns
+    hidden = jnp.zeros((1, rows * columns), jnp.int32)
+    images = jax.random.uniform(jax.random.key(1), (1, 16, 16, 3))
+    changed = images.at[:, side : 2 * side, side : 2 * side].set(-1.0)
+    hide = Corruption(hidden.at[:, columns + 1].set(MASK), hidden)
+
+    def tokens(images, corruption):
+        return np.asarray(subject.apply(params, images, corruption=corruption)["tokens"])
+
+    np.testing.assert_array_equal(tokens(images, hide), tokens(changed, hide))
+    assert not np.allclose(tokens(images, None), tokens(changed, None))
 
 
 def model(**settings):

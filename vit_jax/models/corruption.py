@@ -24,6 +24,26 @@ class Corruption(NamedTuple):
     def apply(self, patches: jax.Array, mask_token: jax.Array) -> jax.Array:
         """(b, n, d) patch embeddings and the (1, 1, d) mask token -> (b, n, d)."""
         swapped = jnp.take_along_axis(patches, self.donor[..., None], axis=1)
-        action = self.action[..., None]
-        replaced = jnp.where(action == SWAP, swapped, patches)
-        return jnp.where(action == MASK, mask_token.astype(patches.dtype), replaced)
+        return self.mask(jnp.where(self.action[..., None] == SWAP, swapped, patches), mask_token)
+
+    def mask(self, patches: jax.Array, mask_token: jax.Array) -> jax.Array:
+        """As `apply`, but swaps nothing."""
+        return jnp.where(self.action[..., None] == MASK, mask_token.astype(patches.dtype), patches)
+
+    def apply_to_pixels(self, images: jax.Array, grid: tuple[int, int]) -> jax.Array:
+        """The same for the pixels of each patch, masked ones grey, as hybrids need it.
+
+        The embeddings of a hybrid are made by convolutions, which see into the patches around: were only embeddings
+        replaced, those of the neighbours would tell what was hidden.
+
+        Args:
+          images: (b, h, w, c) in [-1, 1]; pixels beyond the last whole patch stay as they are.
+          grid: (rows, columns) of the patches.
+        """
+        (b, height, width, c), (rows, columns) = images.shape, grid
+        h, w = height // rows, width // columns
+        whole = images[:, : rows * h, : columns * w]
+        cut = whole.reshape(b, rows, h, columns, w, c).swapaxes(2, 3).reshape(b, rows * columns, h * w * c)
+        changed = self.apply(cut, jnp.zeros((), images.dtype))
+        changed = changed.reshape(b, rows, columns, h, w, c).swapaxes(2, 3).reshape(whole.shape)
+        return images.at[:, : rows * h, : columns * w].set(changed)

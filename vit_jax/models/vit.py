@@ -82,6 +82,8 @@ class ViT(nnx.Module):
         features: dict[str, Any] = {}
         key_stem, key_patches, key_blocks, key_head = split_key(dropout_key, 4)
         if settings.resolved.trunk:
+            if corruption is not None:
+                images = corruption.apply_to_pixels(images, self.sequence.grid)
             outputs: list[jax.Array] | None = [] if blocks else None
             images = self.trunk(images, constrain, scan=settings.scan, remat=settings.remat, outputs=outputs)
             if outputs is not None:
@@ -89,7 +91,8 @@ class ViT(nnx.Module):
         x = constrain(self.embedding(images), ("batch", "tokens", "patch_embed"))
         x = features["stem"] = constrain(x, TOKENS)
         if corruption is not None:
-            x = constrain(corruption.apply(x, self.mask_token[...]), TOKENS)
+            replace = corruption.mask if settings.resolved.trunk else corruption.apply
+            x = constrain(replace(x, self.mask_token[...]), TOKENS)
         x = self._drop_patches(dropout(self._sequence(x, constrain), settings.dropout, key_stem), key_patches)
         x, outs, weights = run_blocks(
             self.blocks,

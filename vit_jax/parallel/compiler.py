@@ -13,7 +13,7 @@ from vit_jax.errors import BadSetting
 
 # `gpu_overlap`: collectives run beside computation, in few large pieces; for several GPUs. The choice follows what
 # NVIDIA and MaxText publish for large models, as far as jax 0.10 and 0.12 both know it. `gpu_one`: products with the
-# same operand (query, key and value) become one; on an H200 that took 1 % off the step of L/16 (docs/performance.md).
+# same operand (query, key and value) become one; on an H200 that took 1 % off L/16, or nothing (docs/performance.md).
 PRESETS: Mapping[str, Mapping[str, str]] = {
     "none": {},
     "gpu_overlap": {
