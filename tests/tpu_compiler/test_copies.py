@@ -1,0 +1,52 @@
+"""Nothing is copied, transposed or converted for its own sake within a block: counted in the TPU's program."""
+
+import functools
+
+import pytest
+
+from vit_jax.parallel import parse_topology, topology_devices
+from vit_jax.programs import hlo
+from vit_jax.settings import build
+from vit_jax.train import DataFacts, RunSettings, make_program
+
+pytestmark = pytest.mark.tpu_compiler
+ROWS = 32  # images on each of four chips
+MOVES = ("copy", "transpose", "convert", "pad")
+
+
+@functools.cache
+def loops(remat):
+    """The bodies of the loops over blocks, forward and backward, of a step of S/16, and the computations they call."""
+    config = {
+        "model": {"variant": "S/16", "dtype": "bfloat16", "remat": remat},
+        "data": {"name": "synthetic", "image_size": (224,)},
+        "train": {"batch_size": 4 * ROWS, "duration": "10 steps"},
+        "schedule": {"learning_rate": 1e-3, "warmup": "1 step"},
+        "mesh": {"data": 4},
+        "evaluate": {"split": ""},
+    }
+    program = make_program(build(RunSettings, config), DataFacts(1000, 10), topology_devices(parse_topology("v5e:2x2")))
+    lowered = program.train_step().trace(program.state, program.batch()).lower(lowering_platforms=("tpu",))
+    module = hlo.parse(lowered.compile().as_text())
+    bodies = [i.attribute(r"body=%?([\w.\-]+)") for i in module.instructions() if i.opcode == "while"]
+    return module, [module.computations[name] for name in bodies]
+
+
+@pytest.mark.parametrize("remat", ["full", "dots"])
+def test_a_block_moves_no_activation_on_its_own(remat):
+    module, bodies = loops(remat)
+    assert len(bodies) == 2
+    activation = ROWS * 197 * 384 * 2  # bytes of a token sequence in bfloat16
+    moved = [(i.opcode, i.shape) for body in bodies for i in body.values() if i.opcode in MOVES]
+    large = [(opcode, shape) for opcode, shape in moved if sum(a.bytes for a in hlo.arrays(shape)) >= activation / 4]
+    assert not large
+    # Nor is a fusion there only to turn an array around.
+    fused = [i for body in bodies for i in body.values() if i.opcode == "fusion"]
+    assert len(fused) > 10
+    turned = [
+        (fusion.name, inner.shape)
+        for fusion in fused
+        for inner in module.computations[next(fusion.called())].values()
+        if inner.opcode in ("copy", "transpose") and inner.bytes >= activation / 4
+    ]
+    assert not turned
