@@ -101,7 +101,7 @@ def _layers(layers: Inputs, depth: int) -> list[Inputs]:
         _split(leaf, depth) if jnp.issubdtype(leaf.dtype, jnp.inexact) else [leaf[i] for i in range(depth)]
         for leaf in leaves
     ]
-    return [tree.unflatten(of_layer) for of_layer in zip(*parts, strict=True)]
+    return [jax.tree.unflatten(tree, of_layer) for of_layer in zip(*parts, strict=True)]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
