@@ -10,7 +10,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vit_jax.models.layers import Constrain, unconstrained
+from vit_jax.models.layers import Constrain, SingleDevice, unconstrained
 from vit_jax.models.resnet import (
     GroupNorm,
     StdConv,
@@ -58,11 +58,17 @@ def random_images(height: int, width: int, amplitude: float = 1.0) -> np.ndarray
     return np.random.default_rng(1).uniform(-amplitude, amplitude, (2, height, width, 3)).astype(np.float32)
 
 
+class AsOnTpu(SingleDevice):
+    """Loops over units are kept there."""
+
+    platform = "tpu"
+
+
 def outputs_of(
     shape: TrunkShape,
     params: dict[str, np.ndarray],
     images: np.ndarray,
-    constrain: Constrain = unconstrained,
+    constrain: Constrain | None = None,
     *,
     dtype: jnp.dtype = FLOAT32,
     scan: bool = True,
@@ -73,7 +79,9 @@ def outputs_of(
     @jax.jit
     def call(params, images):
         outputs: list[jax.Array] = []
-        return nnx.merge(graph, params)(images, constrain, scan=scan, remat="dots", outputs=outputs), outputs
+        return nnx.merge(graph, params)(
+            images, constrain or AsOnTpu(), scan=scan, remat="dots", outputs=outputs
+        ), outputs
 
     return call(nested(params), images)
 
@@ -363,7 +371,7 @@ def test_scan_and_remat_change_neither_loss_nor_gradient(version):
 
     def loss_and_gradient(scan: bool, remat: str):
         def loss(params):
-            return (nnx.merge(graph, params)(images, unconstrained, scan=scan, remat=remat) ** 2).mean()
+            return (nnx.merge(graph, params)(images, AsOnTpu(), scan=scan, remat=remat) ** 2).mean()
 
         loss, gradient = jax.jit(jax.value_and_grad(loss))(nested(random_params(shape)))
         return float(loss), named_leaves(gradient)
@@ -376,6 +384,16 @@ def test_scan_and_remat_change_neither_loss_nor_gradient(version):
         for name, leaf in gradient.items():
             tolerance = 1e-4 * np.abs(plain[name]).max()
             np.testing.assert_allclose(leaf, plain[name], rtol=0, atol=tolerance, err_msg=f"{way} {name}")
+
+
+@pytest.mark.parametrize("constrain", [unconstrained, AsOnTpu()])
+def test_units_are_looped_over_on_tpus_alone(constrain):
+    """XLA for CPUs runs convolutions within a loop some 15 times as slowly as outside."""
+    shape = TrunkShape((3,), 1, 2)
+    graph, params = abstract(shape)
+    program = jax.make_jaxpr(lambda p, x: nnx.merge(graph, p)(x, constrain, scan=True, remat="none"))
+    loops = [eqn for eqn in program(params, random_images(8, 8)).eqns if eqn.primitive.name == "scan"]
+    assert len(loops) == (constrain.platform == "tpu")
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -406,7 +424,12 @@ def test_root_and_units_are_constrained_by_name(version):
 @pytest.mark.parametrize("scan", [True, False])
 def test_a_constraint_is_part_of_the_computation(scan):
     shape = TrunkShape((2,), 1, 2)
-    _, outputs = outputs_of(shape, random_params(shape), random_images(8, 8), lambda x, names: x * 0.0, scan=scan)
+
+    class Nothing(AsOnTpu):
+        def __call__(self, x, names):
+            return x * 0.0
+
+    _, outputs = outputs_of(shape, random_params(shape), random_images(8, 8), Nothing(), scan=scan)
     assert [float(abs(output).max()) for output in outputs] == [0.0, 0.0, 0.0]
 
 

@@ -61,7 +61,8 @@ class ModelSettings:
       patch_dropout: share of the patch tokens that training leaves out, at random for each image.
       head_bias: initial bias of the classifier; -10 suits sigmoid losses with many classes.
       dtype: of activations and matmuls; parameters are always float32.
-      scan: run stacked blocks and units by `lax.scan`; False unrolls them and gives the same numbers.
+      scan: run stacked blocks, and on TPUs convolutional units, by `lax.scan`; False unrolls them and gives the same
+        numbers.
       remat: what backward recomputes: `none`, `dots` (all but outputs of matmuls and convolutions) or `full`.
     """
 
