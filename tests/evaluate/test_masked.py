@@ -40,15 +40,6 @@ def test_the_papers_shares():
     assert np.asarray(asked).mean(axis=0).std() < 0.1  # every place alike
 
 
-def test_patches_are_cut_in_raster_order():
-    images = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
-    found = np.asarray(masked.cut(jnp.asarray(images), (2, 3)))
-    assert found.shape == (2, 6, 2, 2, 3)
-    for i in range(2):
-        for j in range(3):
-            np.testing.assert_array_equal(found[:, 3 * i + j], images[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2])
-
-
 @given(st.lists(st.integers(0, 255), min_size=3, max_size=3))
 def test_a_colour_is_the_highest_three_bits_of_each_channel(rgb):
     r, g, b = (value >> 5 for value in rgb)

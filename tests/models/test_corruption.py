@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vit_jax.errors import BadSetting
-from vit_jax.models import KEEP, MASK, SWAP, Corruption, Model, ModelSettings
+from vit_jax.models import KEEP, MASK, SWAP, Corruption, Model, ModelSettings, cut_patches
 
 
 def test_each_patch_gets_what_its_action_says():
@@ -21,8 +21,17 @@ def test_each_patch_gets_what_its_action_says():
     np.testing.assert_array_equal(found, wanted)
 
 
-def test_pixels_of_each_patch_get_what_its_action_says_and_the_rest_stays():
-    images = np.arange(1 * 5 * 9 * 2, dtype=np.float32).reshape(1, 5, 9, 2) + 1  # 2 x 2 patches of 2 x 4, and a rim
+def test_patches_are_cut_in_raster_order():
+    images = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
+    found = np.asarray(cut_patches(jnp.asarray(images), (2, 3)))
+    assert found.shape == (2, 6, 2, 2, 3)
+    for i in range(2):
+        for j in range(3):
+            np.testing.assert_array_equal(found[:, 3 * i + j], images[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2])
+
+
+def test_pixels_of_each_patch_get_what_its_action_says():
+    images = np.arange(1 * 4 * 8 * 2, dtype=np.float32).reshape(1, 4, 8, 2) + 1  # 2 x 2 patches of 2 x 4
     drawn = Corruption(jnp.array([[KEEP, MASK, SWAP, KEEP]]), jnp.array([[0, 0, 3, 0]]))
     found = np.asarray(drawn.apply_to_pixels(jnp.asarray(images), (2, 2)))
     wanted = images.copy()

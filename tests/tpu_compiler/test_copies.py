@@ -16,7 +16,7 @@ MOVES = ("copy", "transpose", "convert", "pad")
 
 @functools.cache
 def loops(remat):
-    """The bodies of the loops over blocks, forward and backward, of a step of S/16, and the computations they call."""
+    """A step of S/16 as it is compiled, and the bodies of its loops over blocks, forward and backward."""
     config = {
         "model": {"variant": "S/16", "dtype": "bfloat16", "remat": remat},
         "data": {"name": "synthetic", "image_size": (224,)},
@@ -36,6 +36,7 @@ def loops(remat):
 def test_a_block_moves_no_activation_on_its_own(remat):
     module, bodies = loops(remat)
     assert len(bodies) == 2
+    assert any(i.opcode == "copy" for i in module.computations[module.entry].values())  # the stem's: they can be seen
     activation = ROWS * 197 * 384 * 2  # bytes of a token sequence in bfloat16
     moved = [(i.opcode, i.shape) for body in bodies for i in body.values() if i.opcode in MOVES]
     large = [(opcode, shape) for opcode, shape in moved if sum(a.bytes for a in hlo.arrays(shape)) >= activation / 4]

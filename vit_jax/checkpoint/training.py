@@ -66,7 +66,7 @@ class TrainingCheckpoints:
         self._saving: tuple[int, concurrent.futures.Future] | None = None
 
     def _managed(self) -> ocp.CheckpointManager:
-        # Compression takes 8 % off float32 weights and two thirds off the rates of writing and reading.
+        # Compression takes 8 % off float32 weights, and half off the rate of reading them (docs/performance.md).
         handlers: dict[str, Any] = {item: ocp.PyTreeCheckpointHandler(use_compression=False) for item in ITEMS}
         handlers["metadata"] = ocp.JsonCheckpointHandler()
         return ocp.CheckpointManager(self.directory, item_handlers=handlers, options=self._options)

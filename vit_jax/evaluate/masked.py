@@ -14,7 +14,7 @@ from vit_jax.errors import BadSetting
 from vit_jax.evaluate.classification import mean
 from vit_jax.evaluate.settings import MaskedSettings
 from vit_jax.evaluate.stream import evaluation_step, results
-from vit_jax.models import KEEP, MASK, SWAP, Constrain, Corruption, Model, Params, normalize
+from vit_jax.models import KEEP, MASK, SWAP, Constrain, Corruption, Model, Params, cut_patches, normalize
 
 BITS = 3  # of each colour channel
 SIDE = 4  # parts of a patch along each side, of `small_colours`
@@ -67,13 +67,6 @@ def corruption(key: jax.Array, images: int, patches: int, settings: MaskedSettin
     return Corruption(action, (jnp.arange(patches) + offset) % patches), rank < corrupted
 
 
-def cut(images: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    """(b, h, w, c) -> (b, patches, side, side, c) in raster order."""
-    (b, h, w, c), (rows, columns) = images.shape, grid
-    parts = images.reshape(b, rows, h // rows, columns, w // columns, c).transpose(0, 1, 3, 2, 4, 5)
-    return parts.reshape(b, rows * columns, h // rows, w // columns, c)
-
-
 def colours(pixels: jax.Array) -> jax.Array:
     """(..., c) values in 0..255 -> (...) int32 classes: the highest 3 bits of each channel, the first channel first."""
     levels = jnp.clip(jnp.floor(pixels.astype(jnp.float32) * (2**BITS / 256)), 0, 2**BITS - 1).astype(jnp.int32)
@@ -96,7 +89,7 @@ def prediction_losses(
       (the loss: softmax cross-entropy, for `small_colours` the mean over the parts, or the mean squared error of
       pixels in [-1, 1]; `{"accuracy"}`: whether the colour is right, or the share of the parts).
     """
-    patches = cut(images, grid)
+    patches = cut_patches(images, grid)
     b, n, side, _, c = patches.shape
     output = output.astype(jnp.float32)
     if target == "pixels":

@@ -8,6 +8,13 @@ import jax.numpy as jnp
 KEEP, MASK, SWAP = 0, 1, 2
 
 
+def cut_patches(images: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """(b, h, w, c) -> (b, patches, h / rows, w / columns, c) in raster order, for a grid of (rows, columns)."""
+    (b, h, w, c), (rows, columns) = images.shape, grid
+    parts = images.reshape(b, rows, h // rows, columns, w // columns, c).swapaxes(2, 3)
+    return parts.reshape(b, rows * columns, h // rows, w // columns, c)
+
+
 class Corruption(NamedTuple):
     """What the encoder gets in place of each patch embedding (paper, appendix B.1.2).
 
@@ -37,13 +44,11 @@ class Corruption(NamedTuple):
         replaced, those of the neighbours would tell what was hidden.
 
         Args:
-          images: (b, h, w, c) in [-1, 1]; pixels beyond the last whole patch stay as they are.
-          grid: (rows, columns) of the patches.
+          images: (b, h, w, c) in [-1, 1].
+          grid: (rows, columns) of the patches, which cover the image.
         """
-        (b, height, width, c), (rows, columns) = images.shape, grid
-        h, w = height // rows, width // columns
-        whole = images[:, : rows * h, : columns * w]
-        cut = whole.reshape(b, rows, h, columns, w, c).swapaxes(2, 3).reshape(b, rows * columns, h * w * c)
-        changed = self.apply(cut, jnp.zeros((), images.dtype))
-        changed = changed.reshape(b, rows, columns, h, w, c).swapaxes(2, 3).reshape(whole.shape)
-        return images.at[:, : rows * h, : columns * w].set(changed)
+        rows, columns = grid
+        patches = cut_patches(images, grid)
+        b, n, h, w, c = patches.shape
+        changed = self.apply(patches.reshape(b, n, -1), jnp.zeros((), images.dtype))
+        return changed.reshape(b, rows, columns, h, w, c).swapaxes(2, 3).reshape(images.shape)

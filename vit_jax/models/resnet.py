@@ -316,8 +316,9 @@ class Trunk(nnx.Module):
         Args:
           images: (b, h, w, c) floats in [-1, 1].
           constrain: shards activations.
-          scan: loop over stacked units in the compiled program, on TPUs; otherwise unrolled, same numbers. XLA runs
-            convolutions within loops of CPUs some 15 times as slowly; an H200 took 27.9 ms a step of R50x1 for 21.1.
+          scan: loop over stacked units in the compiled program, on TPUs alone; elsewhere, and without it, they are
+            unrolled, with the same numbers. In a loop XLA for CPUs takes some 15 times as long over convolutions, and
+            an H200 a third longer over a step of R50x1.
           remat: what backward recomputes of the root and of each unit: `none`, `dots` or `full`, see `ModelSettings`.
           outputs: if given, the root's output and then each unit's are appended, in order.
 
