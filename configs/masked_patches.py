@@ -4,8 +4,8 @@
     vit_jax train --config=configs/finetune.py:B/16,imagenet2012 --config.init.checkpoint=m --workdir=w
 
 The argument is a ViT or hybrid and `jft`, `imagenet21k`, `imagenet2012` or another data set of the catalog; labels are
-not looked at. Half of the patches are corrupted: 80 % of these get the mask token, 10 % another patch, 10 % stay; the
-mean 3-bit colour of every corrupted patch is predicted; of hybrids the pixels are hidden, too. `target=small_colours`
+not looked at. Half of the patches are corrupted: 80 % of these get the mask token, 10 % another patch, 10 % stay; of
+hybrids the pixels are hidden, too. The mean 3-bit colour of every corrupted patch is predicted; `target=small_colours`
 predicts 4 x 4 parts of each patch, `target=pixels` all of it. Adam, batch 4096, 2e-4 after 10k steps, cosine, 1M steps (little is gained after 100k).
 The weight decay is not stated: none. The class token attends and is not trained by any label.
 
