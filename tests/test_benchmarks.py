@@ -18,6 +18,7 @@ TINY = ["--model=mu/2", "--image_size=8", "--rounds=1"]
         ("train_step", [*TINY, "--peers=", "--seconds=0.1", "--ours=", "--ours=model.scan=False"], "rows"),
         ("inference", [*TINY, "--peers=", "--seconds=0.1", "--dtype=bfloat16"], "rows"),
         ("checkpoint", [*TINY, "--batch_size=8", "--steps=2"], "median"),
+        ("loop", [*TINY, "--batch_size=8", "--steps=80"], "turns"),
         ("startup", ["--rounds=1", "--", "--config=configs/digits.py", "--config.data.name=synthetic"], "seconds"),
     ],
 )

@@ -179,6 +179,29 @@ def test_saving_a_step_twice_keeps_the_first(checkpoints):
     assert_same(checkpoints.restore(abstract(), metadata(1), 1)["params"], first["params"])
 
 
+def test_no_step_waits_for_the_disk(checkpoints, monkeypatch):
+    """Memory that is still being written from cannot be given to the next step: it waits until it is free."""
+    given = {}
+    real = checkpoints._manager.save
+
+    def save(step, args):
+        given.update(args.items())
+        return real(step, args=args)
+
+    def places(leaf):
+        return {shard.data.unsafe_buffer_pointer() for shard in leaf.addressable_shards}
+
+    monkeypatch.setattr(checkpoints._manager, "save", save)
+    state = random_state(abstract())
+    checkpoints.save(state, metadata(1))
+    for item in ("params", "opt", "ema"):
+        arrays, mine = named_leaves(given[item].item), named_leaves(state[item])
+        assert arrays.keys() == mine.keys()
+        for name, leaf in mine.items():
+            assert arrays[name].sharding == leaf.sharding
+            assert not places(arrays[name]) & places(leaf), name
+
+
 def test_an_interrupted_save_is_neither_seen_nor_left_lying(copied, tmp_path):
     folder = tmp_path / "copy"
     for step in (3, 9):

@@ -92,7 +92,8 @@ class TrainingCheckpoints:
         step = metadata.step
         if step in self._manager.all_steps():
             return
-        items = {item: ocp.args.PyTreeSave(nested(named_leaves(state[item]))) for item in ITEMS if item in state}
+        kept = {item: jax.tree.map(_apart, named_leaves(state[item])) for item in ITEMS if item in state}
+        items = {item: ocp.args.PyTreeSave(nested(leaves)) for item, leaves in kept.items()}
         description = ocp.args.JsonSave(metadata.to_json())
         try:
             self._manager.save(step, args=ocp.args.Composite(metadata=description, **items))
@@ -233,6 +234,12 @@ def read_params(directory: Path, item: str, abstract: Any) -> Any:
             return like(abstract, named_leaves(reader.restore(Path(directory).absolute() / item, arguments)))
     except Exception as error:  # as above
         raise UserError(f"checkpoint {directory} cannot be read ({one_line(error)})") from error
+
+
+def _apart(leaf: Any) -> Any:
+    """On CPUs Orbax writes from the arrays' own memory, and the step that wants it (donation) would wait: a copy."""
+    on_cpu = isinstance(leaf, jax.Array) and next(iter(leaf.sharding.device_set)).platform == "cpu"
+    return jax.device_put(leaf, leaf.sharding, may_alias=False) if on_cpu else leaf
 
 
 def _restore_onto(target: dict[str, Any]) -> ocp.args.PyTreeRestore:
