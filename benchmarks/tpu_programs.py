@@ -32,9 +32,9 @@ BATCH = {"B/16": 64, "L/16": 32, "H/14": 16}  # images a chip
 LAYOUTS = {"unrolled": [{"scan": False, "remat": "none"}], "scanned": [{"remat": "full"}, {"remat": "dots"}]}
 
 
-def ours(model: str, layout: dict[str, Any], devices: list[Any], batch: int) -> Any:
+def ours(model: str, depth: int, layout: dict[str, Any], devices: list[Any], batch: int) -> Any:
     config = {
-        "model": {"variant": model, "dtype": "bfloat16", **layout},
+        "model": {"variant": model, "depth": depth, "dtype": "bfloat16", **layout},
         "data": {"name": "synthetic", "image_size": (224,)},
         "train": {"batch_size": batch, "duration": "1000 steps"},
         "optimizer": {"name": "adamw", "weight_decay": 0.1},
@@ -46,10 +46,16 @@ def ours(model: str, layout: dict[str, Any], devices: list[Any], batch: int) -> 
     return program.train_step().trace(program.state, program.batch())
 
 
-def baseline(model: str, scan: bool, float32: bool, devices: list[Any], batch: int) -> Any:
+def depth_of(model: str) -> int:
     shape = ModelSettings(model).resolved.encoder
     assert shape is not None
-    sizes = shape.width, shape.depth, shape.mlp_dim, shape.heads, int(model.partition("/")[2])
+    return shape.depth
+
+
+def baseline(model: str, depth: int, scan: bool, float32: bool, devices: list[Any], batch: int) -> Any:
+    shape = ModelSettings(model).resolved.encoder
+    assert shape is not None
+    sizes = shape.width, depth, shape.mlp_dim, shape.heads, int(model.partition("/")[2])
     vit = Baseline(*sizes, CLASSES, scan, float32)
     step = BaselineStep(vit, optax.adamw(1e-4, weight_decay=0.1), 224)
     mesh = jax.sharding.Mesh(devices, "data")
@@ -84,6 +90,7 @@ def main() -> None:
     parser.add_argument("--topology", default="v5e:2x2")
     parser.add_argument("--models", default="B/16,L/16,H/14")
     parser.add_argument("--layouts", default="unrolled,scanned")
+    parser.add_argument("--depth", type=int, help="of unrolled models, which compile slowly (default: the model's own)")
     parser.add_argument("--output", help="JSON file (default: none)")
     flags = parser.parse_args()
     devices = parallel.topology_devices(parallel.parse_topology(flags.topology))
@@ -91,16 +98,17 @@ def main() -> None:
     for model in flags.models.split(","):
         batch = BATCH[model] * len(devices)
         for layout in flags.layouts.split(","):
-            print(f"{model}, {layout}, {BATCH[model]} images a chip, {flags.topology}", flush=True)
+            depth = flags.depth if flags.depth and layout == "unrolled" else depth_of(model)
+            print(f"{model}, {layout}, {depth} layers, {BATCH[model]} images a chip, {flags.topology}", flush=True)
             found = []
             for float32 in (False, True):
                 name = "baseline, softmax in " + ("float32" if float32 else "bfloat16")
-                traced = baseline(model, layout == "scanned", float32, devices, batch)
+                traced = baseline(model, depth, layout == "scanned", float32, devices, batch)
                 found.append(measured(name, traced, len(devices)))
             for settings in LAYOUTS[layout]:
                 name = "ours " + " ".join(f"{key}={value}" for key, value in settings.items())
-                found.append(measured(name, ours(model, settings, devices, batch), len(devices)))
-            rows += [{"model": model, "layout": layout, "batch": batch, **row} for row in found]
+                found.append(measured(name, ours(model, depth, settings, devices, batch), len(devices)))
+            rows += [{"model": model, "layout": layout, "depth": depth, "batch": batch, **row} for row in found]
     if flags.output:
         versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "libtpu", "flax", "optax")}
         about = {"topology": flags.topology, "versions": versions, "rows": rows}
