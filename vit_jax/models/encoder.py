@@ -22,7 +22,7 @@ class Mlp(nnx.Module):
 
     def __init__(self, shape: EncoderShape, settings: ModelSettings, rngs: nnx.Rngs):
         self.dropout_rate, self.tanh = settings.dropout, settings.gelu == "tanh"
-        self.keeps_all = settings.remat == "none"
+        self.keeps_all, self.scan = settings.remat == "none", settings.scan
         options: dict[str, Any] = {
             "kernel_init": XAVIER_UNIFORM,
             "bias_init": MLP_BIAS_INIT,
@@ -39,9 +39,9 @@ class Mlp(nnx.Module):
         def hidden(dense1: nnx.Linear, x: jax.Array) -> jax.Array:
             return jax.nn.gelu(constrain(dense1(x), ("batch", "tokens", "mlp")), approximate=self.tanh)
 
-        # Its widest arrays: where all else is kept, backward makes the GELU's slope again rather than read it. On TPUs
-        # that costs bytes and memory: kept apart, it is not fused with the product before it.
-        again = "dots" if self.keeps_all and constrain.platform != "tpu" else "none"
+        # Its widest arrays: where all else is kept, backward makes the GELU's slope again rather than read it. XLA for
+        # TPUs sees to that itself where blocks are unrolled, and what is kept apart is not fused with the product.
+        again = "dots" if self.keeps_all and (self.scan or constrain.platform != "tpu") else "none"
         x = dropout(stack.rematerialized(hidden, again)(self.dense1, x), self.dropout_rate, key1)
         return dropout(constrain(self.dense2(x), TOKENS), self.dropout_rate, key2)
 
