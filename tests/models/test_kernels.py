@@ -171,12 +171,16 @@ def test_auto_by_platform_dtype_and_size(platform, dtype, tokens, head_dim, opti
 class _Elsewhere(SingleDevice):
     """Describes a device that is not here."""
 
-    def __init__(self, platform):
-        self.found = platform
+    def __init__(self, platform, kind=""):
+        self.found, self.kind = platform, kind
 
     @property
     def platform(self):
         return self.found
+
+    @property
+    def device_kind(self):
+        return self.kind
 
 
 def _traced(kind, platform, tokens, queries=None):
@@ -190,6 +194,13 @@ def test_auto_follows_the_devices_of_the_program():
     assert "pallas_call" not in _traced("auto", "cpu", 1024)
     mesh = parallel.make_mesh(parallel.MeshSettings())
     assert parallel.constrain_on(mesh).platform == unconstrained.platform == "cpu"
+
+
+def test_v6e_makes_the_exponentials_once_and_they_are_the_same():
+    arrays = _arrays((2, 5, 3, 64))
+    v6e, v5e = (_with_gradients("xla", _Elsewhere("tpu", f"TPU {kind} lite")) for kind in ("v6", "v5"))
+    assert [str(jax.make_jaxpr(f)(*arrays)).count("optimization_barrier") for f in (v6e, v5e)] == [1, 0]
+    _assert_close(v6e(*arrays), _reference(*arrays)[:4], 1e-5)
 
 
 def test_one_query_is_left_to_xla():

@@ -8,6 +8,7 @@
 All compute the softmax in float32. Arrays are (b, n, k, e): batch, tokens, heads, head_dim.
 """
 
+import functools
 import re
 from typing import Any
 
@@ -32,6 +33,11 @@ PALLAS_FROM = 1024
 # Sides of a block of logits. Compiled for v5e, forward and backward, blocks up to 1,024 x 1,024 fit the fast memory.
 PALLAS_BLOCKS = (256, 384, 512, 640, 768)
 TILE = 128
+
+# XLA for these chips makes the exponentials of `xla` twice, for their sum and for the product, from float32 logits that
+# it writes to memory, unless a barrier keeps it from that. One step on a v6e: H/14, all of a block recomputed, 80.8 ->
+# 66.7 GB; B/16, products kept, 29.7 -> 24.3. On v5e L/16 would move a tenth more with the barrier, and nothing less.
+BARRIER_KINDS = ("TPU v6 lite",)
 
 
 def best_kernel(platform: str, dtype: DTypeLike, tokens: int, head_dim: int, *, bias: bool, dropout: bool) -> str:
@@ -126,7 +132,7 @@ def attend(
         weights = attention_weights(query, key, bias).astype(value.dtype)
         return jnp.einsum("bkqn,bnke->bqke", dropout(weights, dropout_rate, dropout_key), value)
     if kind == "xla" and bias is None:
-        return _xla(query, key, value)
+        return _xla(query, key, value, constrain.device_kind in BARRIER_KINDS)
     if kind == "xla":
         return jax.nn.dot_product_attention(query, key, value, bias, implementation="xla")
     names = (HEADS,) * 3 + (() if bias is None else (LOGITS,))
@@ -174,31 +180,29 @@ def _decide(
     return "xla" if kind in ("cudnn", "pallas") and query.shape[1] == 1 else kind
 
 
-@jax.custom_vjp
-def _xla(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _xla(query: jax.Array, key: jax.Array, value: jax.Array, barrier: bool) -> jax.Array:
     """softmax(q k^T / sqrt(e)) v with float32 sums; of the size of the logits only their exponentials are kept.
 
     They are divided by their sum after the second product, as flash attention does, and stored in the dtype of `value`,
-    where their relative error is that of one rounding. XLA's own attention keeps the weights in float32.
+    where their relative error is that of one rounding. XLA's own attention keeps the weights in float32. For `barrier`
+    see `BARRIER_KINDS`.
     """
-    return _xla_forward(query, key, value)[0]
+    return _xla_forward(query, key, value, barrier)[0]
 
 
-def _xla_forward(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, Any]:
+def _xla_forward(query: jax.Array, key: jax.Array, value: jax.Array, barrier: bool) -> tuple[jax.Array, Any]:
     logits = _logits(query, key)
     exponentials = jnp.exp(logits - logits.max(-1, keepdims=True)).astype(value.dtype)
-    # Without the barrier XLA for v6e makes the exponentials twice, for their sum and for the product, from float32
-    # logits that it writes to memory: a step moved 80.8 GB instead of 66.7 (H/14, remat full), 29.7 instead of 24.3
-    # (B/16, remat dots).
-    exponentials, total = jax.lax.optimization_barrier(
-        (exponentials, exponentials.astype(jnp.float32).sum(-1, keepdims=True))
-    )
+    total = exponentials.astype(jnp.float32).sum(-1, keepdims=True)
+    if barrier:
+        exponentials, total = jax.lax.optimization_barrier((exponentials, total))
     mixed = jnp.einsum("bkqn,bnke->bqke", exponentials, value, preferred_element_type=jnp.float32)
     mixed = (mixed / total.swapaxes(1, 2)).astype(value.dtype)
     return mixed, (query, key, value, mixed, exponentials, total)
 
 
-def _xla_backward(kept: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _xla_backward(_: bool, kept: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     query, key, value, mixed, exponentials, total = kept
     scale = query.shape[-1] ** -0.5
     weights = exponentials.astype(jnp.float32) / total

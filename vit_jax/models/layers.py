@@ -26,6 +26,10 @@ class Constrain(Protocol):
     def platform(self) -> str:
         """`cpu`, `gpu` or `tpu`: what the program will run on."""
 
+    @property
+    def device_kind(self) -> str:
+        """What JAX calls these devices: `TPU v6 lite`, for example."""
+
     def __call__(self, x: jax.Array, names: tuple[str, ...]) -> jax.Array:
         """`x`, with the axes of these names split over devices."""
 
@@ -51,6 +55,11 @@ class SingleDevice:
     def platform(self) -> str:
         """Of JAX's default device."""
         return jax.default_backend()
+
+    @property
+    def device_kind(self) -> str:
+        """Of JAX's default device."""
+        return jax.devices()[0].device_kind
 
     def __call__(self, x: jax.Array, names: tuple[str, ...]) -> jax.Array:
         """`x` itself."""

@@ -139,6 +139,11 @@ class ActivationSharding:
         """`cpu`, `gpu` or `tpu`; also of devices that are only described to an ahead-of-time compiler."""
         return self.mesh.devices.flat[0].platform
 
+    @property
+    def device_kind(self) -> str:
+        """What JAX calls the mesh's devices."""
+        return self.mesh.devices.flat[0].device_kind
+
     def _spec(self, sizes: Iterable[int], names: tuple[str, ...]) -> PartitionSpec:
         pairs = zip(names, sizes, strict=True)
         return PartitionSpec(*(_fitting(ACTIVATION_RULES.get(name), size, self.mesh) for name, size in pairs))
