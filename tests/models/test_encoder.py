@@ -1,6 +1,7 @@
 """Stacked blocks: own values in every layer, the same numbers whatever way they are run, dropout of all kinds."""
 
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from vit_jax.models import Model, ModelSettings
+from vit_jax.models.layers import SingleDevice, unconstrained
 from vit_jax.trees import named_leaves
 
 from .reference import CLASSES, random_images, random_params, small, zero_params
@@ -75,6 +77,27 @@ def test_more_remat_keeps_fewer_bytes_for_backward():
         return step.memory_analysis().temp_size_in_bytes
 
     assert bytes_kept("none") > bytes_kept("dots") > bytes_kept("full")
+
+
+class _AsOnTpu(SingleDevice):
+    platform = "tpu"
+
+
+@pytest.mark.parametrize(
+    ("remat", "scan", "constrain", "again"),
+    [
+        ("none", True, unconstrained, 1),
+        ("none", False, unconstrained, 2),  # one in each block
+        ("none", True, _AsOnTpu(), 1),
+        ("none", False, _AsOnTpu(), 0),  # XLA sees to it
+        ("full", False, unconstrained, 2),  # whole blocks, and nothing within them
+    ],
+)
+def test_gelu_is_made_again_where_all_else_is_kept(remat, scan, constrain, again):
+    model = small(depth=2, scan=scan, remat=remat)
+    images = random_images(model, 1)
+    program = jax.make_jaxpr(lambda params: model.apply(params, images, constrain=constrain)["logits"])
+    assert len(re.findall(r"= (?:remat\d?|checkpoint)\[", str(program(model.abstract_params)))) == again
 
 
 def test_scan_is_one_loop_in_the_program():
