@@ -238,7 +238,8 @@ def read_params(directory: Path, item: str, abstract: Any) -> Any:
 
 def _apart(leaf: Any) -> Any:
     """On CPUs Orbax writes from the arrays' own memory, and the step that wants it (donation) would wait: a copy."""
-    on_cpu = isinstance(leaf, jax.Array) and next(iter(leaf.sharding.device_set)).platform == "cpu"
+    devices: set[Any] = leaf.sharding.device_set if isinstance(leaf, jax.Array) else set()
+    on_cpu = any(device.platform == "cpu" for device in devices)
     return jax.device_put(leaf, leaf.sharding, may_alias=False) if on_cpu else leaf
 
 
