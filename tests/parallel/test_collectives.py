@@ -3,8 +3,12 @@
 import functools
 import math
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from vit_jax.parallel import MeshSettings, batch_sharding, make_mesh
+from vit_jax.parallel.sharding import ActivationSharding
 from vit_jax.programs import costs, hlo
 from vit_jax.settings import build
 from vit_jax.train import DataFacts, RunSettings, make_program
@@ -138,3 +142,22 @@ def test_tensor_parallelism_gathers_only_the_patch_embedding_s_output(family, me
     assert gathered <= {*allowed, *stacked, *logits, embedding}
     assert (embedding in gathered) == (family != "resnet")
     assert not collectives(module, "all-to-all")
+
+
+class OnGpus(ActivationSharding):
+    """There the order of axes in memory is pinned."""
+
+    platform = "gpu"
+
+
+def test_pinning_the_order_of_axes_gathers_nothing():
+    mesh = make_mesh(MeshSettings(data=4, tensor=2))
+
+    def loss(x):
+        return (OnGpus(mesh)(jnp.sin(x), ("batch", "tokens", "embed")) ** 2).sum()
+
+    traced = jax.jit(jax.value_and_grad(loss), in_shardings=batch_sharding(mesh)).trace(jnp.ones((8, 5, 16)))
+    assert "layout_constraint" in str(traced.jaxpr)
+    module = hlo.parse(traced.lower().compile().as_text())
+    assert not collectives(module, "all-gather", "collective-permute", "all-to-all")
+    assert collectives(module, "all-reduce")

@@ -181,5 +181,8 @@ def run_blocks(
         "key": None if key is None else jax.random.split(key, shape.depth),
         "drop_rate": jnp.linspace(0.0, settings.stochastic_depth, shape.depth),
     }
+    if constrain.platform == "tpu" and not settings.scan:
+        # Else XLA puts the batch after the tokens and copies around attention: 3 layers of B/16 on v5e, 6.0 -> 4.9 GB.
+        x = constrain.in_order(x, TOKENS)
     x, (found, attention) = stack.run(apply, x, layers, shape.depth, scan=settings.scan, remat=settings.remat)
     return x, found, attention

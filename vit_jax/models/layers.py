@@ -33,6 +33,9 @@ class Constrain(Protocol):
     def __call__(self, x: jax.Array, names: tuple[str, ...]) -> jax.Array:
         """`x`, with the axes of these names split over devices."""
 
+    def in_order(self, x: jax.Array, names: tuple[str, ...]) -> jax.Array:
+        """`x`, its axes in memory in their own order, where XLA would choose another."""
+
     def per_device(
         self,
         function: Callable[..., jax.Array],
@@ -66,6 +69,10 @@ class SingleDevice:
         if x.ndim != len(names):
             raise ValueError(f"{names} does not name the {x.ndim} axes of shape {x.shape}")
         return x
+
+    def in_order(self, x: jax.Array, names: tuple[str, ...]) -> jax.Array:
+        """`x` itself, its names checked."""
+        return self(x, names)
 
     def per_device(
         self,
