@@ -11,10 +11,8 @@ profile is of ten steps before the first checkpoint: the share of its time in wh
 
 import argparse
 import dataclasses
-import json
 import statistics
 import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,11 @@ from typing import Any
 import harness
 import jax
 import subjects
+import train_step
 
-from vit_jax.train import create_state, train
+from vit_jax.train import train
+from vit_jax.train.goodput import GOODPUT_FILE
+from vit_jax.train.lines import read_json_lines
 
 CHECKPOINTS, PROFILED = 4, 10
 # What says that a CPU is at work on a program; accelerators have planes of their own.
@@ -39,7 +40,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=400, help="of a turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", help="JSON file (default: none)")
-    return parser.parse_args()
+    flags = parser.parse_args()
+    if flags.steps < 2 * PROFILED * CHECKPOINTS:
+        parser.error(
+            f"--steps={flags.steps}: write at least {2 * PROFILED * CHECKPOINTS}, so that the profile is taken"
+        )
+    return flags
 
 
 def whole_loop(flags: argparse.Namespace, workdir: Path) -> dict[str, float]:
@@ -50,7 +56,7 @@ def whole_loop(flags: argparse.Namespace, workdir: Path) -> dict[str, float]:
     settings = subjects.settings_of(flags, changes)
     log = dataclasses.replace(settings.log, profile_steps=(first, first + PROFILED - 1))
     train(dataclasses.replace(settings, log=log), workdir)
-    lines = [json.loads(line) for line in (workdir / "goodput.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = read_json_lines(workdir / GOODPUT_FILE)
     since, until = lines[0], lines[CHECKPOINTS - 1]
     seconds = {part: value - since["seconds"][part] for part, value in until["seconds"].items()}
     whole = sum(seconds.values())
@@ -82,32 +88,15 @@ def covered(spans: Iterable[tuple[float, float]]) -> float:
     return length
 
 
-class Bare:
-    """The same step by itself."""
-
-    def __init__(self, flags: argparse.Namespace):
-        program = subjects.program_of(flags)
-        self._state = create_state(program.model, program.optimizer, program.state, 0)
-        self._batch = jax.device_put(subjects.random_batch(flags), jax.tree.map(lambda s: s.sharding, program.batch()))
-        self._step = program.train_step().lower(self._state, self._batch).compile()
-
-    def seconds_per_step(self, number: int) -> float:
-        began = time.perf_counter()
-        for _ in range(number):
-            self._state, metrics = self._step(self._state, self._batch)
-        jax.block_until_ready(metrics)
-        return (time.perf_counter() - began) / number
-
-
 def main() -> None:
     flags = parse_arguments()
-    bare = Bare(flags)
-    bare.seconds_per_step(3)
+    bare = train_step.ours(flags, "", subjects.random_params(subjects.program_of(flags).model))
+    times = flags.steps // 2
     turns: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
         for number in range(flags.rounds):
             loop = whole_loop(flags, Path(place) / str(number))
-            turns.append({**loop, "bare step": bare.seconds_per_step(flags.steps // 2)})
+            turns.append({**loop, "bare step": harness.turn(bare, times)[0] / times})
             turns[-1]["beside bare"] = turns[-1]["step"] / turns[-1]["bare step"]
     print(f"\n{flags.model}, batch {flags.batch_size}, {flags.image_size} px: medians of {flags.rounds} rounds")
     for name in turns[0]:
