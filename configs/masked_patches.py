@@ -6,9 +6,9 @@
 The argument is a ViT or hybrid and `jft`, `imagenet21k`, `imagenet2012` or another data set of the catalog; labels are
 not looked at. Half of the patches are corrupted: 80 % of these get the mask token, 10 % another patch, 10 % stay; of
 hybrids the pixels are hidden, too. The mean 3-bit colour of every corrupted patch is predicted; `target=small_colours`
-predicts 4 x 4 parts of each patch, `target=pixels` all of it. Adam, batch 4096, 2e-4 after
-10k steps, cosine, 1M steps (little is gained after 100k). The weight decay is not stated: none. The class token attends
-and is not trained by any label.
+predicts 4 x 4 parts of each patch, `target=pixels` all of it. Adam, batch 4096, 2e-4 after 10k steps, cosine, 1M steps
+(little is gained after 100k). The weight decay is not stated: none. The class token attends and is not trained by any
+label.
 
 | argument | published | source | hardware and time |
 | B/16,jft | ImageNet 79.9 % after fine-tuning (77.9 % from scratch) | appendix B.1.2 | TPUv3; 14 epochs |

@@ -5,14 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vit_jax.models.layers import cut_patches
+
 KEEP, MASK, SWAP = 0, 1, 2
-
-
-def cut_patches(images: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    """(b, h, w, c) -> (b, patches, h / rows, w / columns, c) in raster order, for a grid of (rows, columns)."""
-    (b, h, w, c), (rows, columns) = images.shape, grid
-    parts = images.reshape(b, rows, h // rows, columns, w // columns, c).swapaxes(2, 3)
-    return parts.reshape(b, rows * columns, h // rows, w // columns, c)
 
 
 class Corruption(NamedTuple):

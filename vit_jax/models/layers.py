@@ -206,6 +206,13 @@ def make_head(width: int, classes: int, bias: float, rngs: nnx.Rngs) -> nnx.Line
     return nnx.Linear(width, classes, kernel_init=ZEROS, bias_init=bias_init, dtype=jnp.float32, rngs=rngs)
 
 
+def cut_patches(images: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """(b, h, w, c) -> (b, patches, h / rows, w / columns, c) in raster order, for a grid of (rows, columns)."""
+    (b, h, w, c), (rows, columns) = images.shape, grid
+    parts = images.reshape(b, rows, h // rows, columns, w // columns, c).swapaxes(2, 3)
+    return parts.reshape(b, rows * columns, h // rows, w // columns, c)
+
+
 class PatchEmbed(nnx.Module):
     """Cuts images into patches and projects each linearly: a patch x patch convolution of that stride.
 
@@ -227,7 +234,7 @@ class PatchEmbed(nnx.Module):
         kernel = self.kernel[...].astype(self.dtype)
         p, _, c, d = kernel.shape
         b, h, w, _ = images.shape
-        whole = images[:, : h // p * p, : w // p * p].astype(self.dtype)
-        cut = whole.reshape(b, h // p, p, w // p, p, c).transpose(0, 1, 3, 2, 4, 5)
-        patches = cut.reshape(b, (h // p) * (w // p), p * p * c)
+        grid = h // p, w // p
+        whole = images[:, : grid[0] * p, : grid[1] * p].astype(self.dtype)
+        patches = cut_patches(whole, grid).reshape(b, grid[0] * grid[1], p * p * c)
         return patches @ kernel.reshape(p * p * c, d) + self.bias[...].astype(self.dtype)
