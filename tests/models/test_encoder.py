@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from vit_jax.models import Model, ModelSettings
-from vit_jax.models.layers import SingleDevice, unconstrained
+from vit_jax.models.layers import unconstrained
 from vit_jax.trees import named_leaves
 
+from .elsewhere import Elsewhere
 from .reference import CLASSES, random_images, random_params, small, zero_params
 
 RANDOM = {"dropout": 0.3, "attention_dropout": 0.2, "stochastic_depth": 0.5}
@@ -79,17 +80,13 @@ def test_more_remat_keeps_fewer_bytes_for_backward():
     assert bytes_kept("none") > bytes_kept("dots") > bytes_kept("full")
 
 
-class _AsOnTpu(SingleDevice):
-    platform = "tpu"
-
-
 @pytest.mark.parametrize(
     ("remat", "scan", "constrain", "again"),
     [
         ("none", True, unconstrained, 1),
         ("none", False, unconstrained, 2),  # one in each block
-        ("none", True, _AsOnTpu(), 1),
-        ("none", False, _AsOnTpu(), 0),  # XLA sees to it
+        ("none", True, Elsewhere("tpu"), 1),
+        ("none", False, Elsewhere("tpu"), 0),  # XLA sees to it
         ("full", False, unconstrained, 2),  # whole blocks, and nothing within them
     ],
 )

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.parallel.test_collectives import OnGpus
 from vit_jax import parallel
 from vit_jax.errors import BadSetting
 from vit_jax.models.kernels import ATTENTIONS, HEADS, attend, attention_weights, best_kernel
-from vit_jax.models.layers import SingleDevice, unconstrained
-from vit_jax.parallel.sharding import ActivationSharding
+from vit_jax.models.layers import unconstrained
+
+from .elsewhere import Elsewhere
 
 RUNNABLE = ("plain", "xla", "pallas")
 
@@ -168,24 +170,9 @@ def test_auto_by_platform_dtype_and_size(platform, dtype, tokens, head_dim, opti
     assert best_kernel(platform, dtype, tokens, head_dim, **flags) == expected
 
 
-class _Elsewhere(SingleDevice):
-    """Describes a device that is not here."""
-
-    def __init__(self, platform, kind=""):
-        self.found, self.kind = platform, kind
-
-    @property
-    def platform(self):
-        return self.found
-
-    @property
-    def device_kind(self):
-        return self.kind
-
-
 def _traced(kind, platform, tokens, queries=None):
     query, key, value, _ = _arrays((1, queries or tokens, 1, 8), keys=tokens, dtype="bfloat16")
-    return str(jax.make_jaxpr(lambda *x: attend(*x, kind=kind, constrain=_Elsewhere(platform)))(query, key, value))
+    return str(jax.make_jaxpr(lambda *x: attend(*x, kind=kind, constrain=Elsewhere(platform)))(query, key, value))
 
 
 def test_auto_follows_the_devices_of_the_program():
@@ -198,7 +185,7 @@ def test_auto_follows_the_devices_of_the_program():
 
 def test_v6e_makes_the_exponentials_once_and_they_are_the_same():
     arrays = _arrays((2, 5, 3, 64))
-    v6e, v5e = (_with_gradients("xla", _Elsewhere("tpu", f"TPU {kind} lite")) for kind in ("v6", "v5"))
+    v6e, v5e = (_with_gradients("xla", Elsewhere("tpu", f"TPU {kind} lite")) for kind in ("v6", "v5"))
     assert [str(jax.make_jaxpr(f)(*arrays)).count("optimization_barrier") for f in (v6e, v5e)] == [1, 0]
     _assert_close(v6e(*arrays), _reference(*arrays)[:4], 1e-5)
 
@@ -231,7 +218,7 @@ def test_an_explicit_kernel_that_cannot_work_is_refused(kind, platform, dtype, h
     query, key, value, _ = _arrays((1, 5, 1, head_dim), dtype=dtype)
     bias = None if bias is None else jnp.zeros(bias)
     with pytest.raises(BadSetting, match=f"attention = '{kind}': .*{message}"):
-        attend(query, key, value, kind=kind, bias=bias, constrain=_Elsewhere(platform))
+        attend(query, key, value, kind=kind, bias=bias, constrain=Elsewhere(platform))
 
 
 class _Gpu:
@@ -299,17 +286,13 @@ def test_per_device_without_a_mesh_checks_names():
         unconstrained.per_device(jnp.sum, (("batch",),), ("batch",))(jnp.ones(3))
 
 
-class _GpuMesh(ActivationSharding):
-    platform = "gpu"
-
-
 @pytest.mark.parametrize(("tokens", "biased"), [(196, False), (197, False), (196, True)])
 def test_cudnn_lowers_for_cuda_on_each_device(tokens, biased, mesh, monkeypatch):
     """The library is not here, so that JAX has to be told its version; nothing runs."""
     monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91000)
     arrays = [jax.ShapeDtypeStruct((4, tokens, 2, 64), "bfloat16")] * 4
     bias = [jax.ShapeDtypeStruct((1, 2, 1, tokens), "float32")] * biased
-    lowered = _with_gradients("auto", _GpuMesh(mesh)).trace(*arrays, *bias).lower(lowering_platforms=("cuda",))
+    lowered = _with_gradients("auto", OnGpus(mesh)).trace(*arrays, *bias).lower(lowering_platforms=("cuda",))
     call = r"@__cudnn\$fmha(\w+)\(.*mask_type\W+22: \W+22(\w+?)\W+22.* : \(tensor<([\dx]+)xbf16>"
     calls = re.findall(call, lowered.as_text())
     inner = "ScaleBiasSoftmax" if biased else "Softmax"

@@ -10,7 +10,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vit_jax.models.layers import Constrain, SingleDevice, unconstrained
+from vit_jax.models.layers import Constrain, unconstrained
 from vit_jax.models.resnet import (
     GroupNorm,
     StdConv,
@@ -23,6 +23,8 @@ from vit_jax.models.resnet import (
 )
 from vit_jax.models.variants import TrunkShape
 from vit_jax.trees import named_leaves, nested
+
+from .elsewhere import Elsewhere
 
 FLOAT32, BFLOAT16 = jnp.dtype("float32"), jnp.dtype("bfloat16")
 
@@ -58,12 +60,6 @@ def random_images(height: int, width: int, amplitude: float = 1.0) -> np.ndarray
     return np.random.default_rng(1).uniform(-amplitude, amplitude, (2, height, width, 3)).astype(np.float32)
 
 
-class AsOnTpu(SingleDevice):
-    """Loops over units are kept there."""
-
-    platform = "tpu"
-
-
 def outputs_of(
     shape: TrunkShape,
     params: dict[str, np.ndarray],
@@ -80,7 +76,7 @@ def outputs_of(
     def call(params, images):
         outputs: list[jax.Array] = []
         return nnx.merge(graph, params)(
-            images, constrain or AsOnTpu(), scan=scan, remat="dots", outputs=outputs
+            images, constrain or Elsewhere("tpu"), scan=scan, remat="dots", outputs=outputs
         ), outputs
 
     return call(nested(params), images)
@@ -371,7 +367,7 @@ def test_scan_and_remat_change_neither_loss_nor_gradient(version):
 
     def loss_and_gradient(scan: bool, remat: str):
         def loss(params):
-            return (nnx.merge(graph, params)(images, AsOnTpu(), scan=scan, remat=remat) ** 2).mean()
+            return (nnx.merge(graph, params)(images, Elsewhere("tpu"), scan=scan, remat=remat) ** 2).mean()
 
         loss, gradient = jax.jit(jax.value_and_grad(loss))(nested(random_params(shape)))
         return float(loss), named_leaves(gradient)
@@ -386,7 +382,7 @@ def test_scan_and_remat_change_neither_loss_nor_gradient(version):
             np.testing.assert_allclose(leaf, plain[name], rtol=0, atol=tolerance, err_msg=f"{way} {name}")
 
 
-@pytest.mark.parametrize("constrain", [unconstrained, AsOnTpu()])
+@pytest.mark.parametrize("constrain", [unconstrained, Elsewhere("tpu")])
 def test_units_are_looped_over_on_tpus_alone(constrain):
     """XLA for CPUs runs convolutions within a loop some 15 times as slowly as outside."""
     shape = TrunkShape((3,), 1, 2)
@@ -425,11 +421,11 @@ def test_root_and_units_are_constrained_by_name(version):
 def test_a_constraint_is_part_of_the_computation(scan):
     shape = TrunkShape((2,), 1, 2)
 
-    class Nothing(AsOnTpu):
+    class Nothing(Elsewhere):
         def __call__(self, x, names):
             return x * 0.0
 
-    _, outputs = outputs_of(shape, random_params(shape), random_images(8, 8), Nothing(), scan=scan)
+    _, outputs = outputs_of(shape, random_params(shape), random_images(8, 8), Nothing("tpu"), scan=scan)
     assert [float(abs(output).max()) for output in outputs] == [0.0, 0.0, 0.0]
 
 
