@@ -1,7 +1,9 @@
 """Training states on disk: bit-exact onto any mesh, described, kept as told, never half read."""
 
+import asyncio
 import contextlib
 import dataclasses
+import gc
 import json
 import resource
 import shutil
@@ -246,6 +248,39 @@ def test_a_save_without_room_says_so_and_leaves_the_earlier_one(checkpoints):
     checkpoints.save(state, metadata(2))  # there is room again
     checkpoints.wait()
     assert checkpoints.steps() == [1, 2]
+
+
+@pytest.mark.long  # as above
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_run_that_ends_for_another_failure_to_write_says_both(checkpoints):
+    state = random_state(abstract())
+    words = r"^metrics could not be written; checkpoint .*/saves/1 could not be written: File too large; there is no"
+
+    def run():
+        with checkpoints:
+            checkpoints.save(state, metadata(1))
+            raise Unsaved("metrics could not be written")
+
+    with no_room(), pytest.raises(Unsaved, match=words):
+        run()
+
+
+@pytest.mark.parametrize(
+    "cause", ["x.orbax-checkpoint-tmp/d/1: No space left on device", "of somebody else"], ids=["ours", "another"]
+)
+def test_writes_that_fail_after_the_first_print_no_trace(checkpoints, caplog, cause):
+    async def fail():
+        raise ValueError(cause)
+
+    async def nobody_asks():
+        left = [asyncio.gather(fail(), fail()), asyncio.create_task(fail()), asyncio.get_running_loop().create_future()]
+        left[-1].set_exception(ValueError(cause))
+        await asyncio.sleep(0.01)
+        left.clear()
+        gc.collect()
+
+    asyncio.run(nobody_asks())
+    assert len(caplog.records) == (0 if "orbax" in cause else 3)
 
 
 def no_manifest(save):

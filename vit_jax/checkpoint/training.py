@@ -38,7 +38,8 @@ class TrainingCheckpoints:
 
     Arrays are stored under their documented names as plain nested dicts, nothing of Flax or optax; metadata is JSON.
     A save becomes visible at once when it is complete; an interrupted one is never seen. As a context it closes itself,
-    but does not wait for other processes when this one failed alone.
+    but does not wait for other processes when this one failed alone. If something else could not be written either,
+    both failures are said in one `Unsaved`.
 
     Args:
       directory: of the saves.
@@ -204,8 +205,11 @@ class TrainingCheckpoints:
         if error is None:
             self.close()
         elif parallel.process_count() == 1 or not getattr(error, "alone", True):
-            with contextlib.suppress(Unsaved):  # the first error counts
+            try:
                 self.close()
+            except Unsaved as another:  # the first error counts; of a full disk it is chance what is first
+                if isinstance(error, Unsaved):
+                    raise Unsaved(f"{error}; {another}") from error
 
 
 def read_metadata(directory: Path) -> dict[str, Any]:
@@ -298,5 +302,5 @@ def _without_orbax_notices(record: logging.LogRecord) -> bool:
 
 def _without_other_writes(record: logging.LogRecord) -> bool:
     """Orbax raises the first of several writes that fail; asyncio would log the others, when they are collected."""
-    message = record.getMessage()
-    return not (message.startswith(("Task exception was", "Future exception was")) and "orbax" in message)
+    message = record.getMessage()  # of a task, a future or a future of several
+    return not ("exception was never retrieved" in message and "orbax" in message)
