@@ -138,7 +138,8 @@ def test_a_full_disk_is_said_and_earlier_saves_are_kept(on_error, whole, tmp_pat
         pytest.skip("this system does not let us mount a small file system")
     small = tmp_path / "small"
     small.mkdir()
-    arguments = _arguments(small / "w", f"--config.checkpoint.on_error={on_error}")
+    tensorboard = f"--config.log.tensorboard={on_error == 'continue'}"
+    arguments = _arguments(small / "w", f"--config.checkpoint.on_error={on_error}", tensorboard)
     train = [sys.executable, "-m", "vit_jax", *arguments]
     status, output = runs.finish(
         runs.start_command(["unshare", "-Urm", "sh", "-c", _FULL_DISK, "sh", str(small), *train])

@@ -1,9 +1,14 @@
 """Metric files and the clock."""
 
+import errno
 import json
+import resource
+
+import pytest
+from tensorflow.compat.v1.train import summary_iterator
 
 from vit_jax.train.progress import Clock, Reporter, duration
-from vit_jax.train.writers import JsonLines, make_writers, read_metrics
+from vit_jax.train.writers import JsonLines, TensorBoard, make_writers, read_metrics
 
 
 def test_lines_after_the_resumed_step_are_dropped_and_half_lines_too(tmp_path):
@@ -29,6 +34,23 @@ def test_without_tensorboard_there_is_a_note(tmp_path, monkeypatch):
     assert len(writers) == 1
     assert "no TensorBoard events: no clu here" in note
     writers[0].close()
+
+
+def test_tensorboard_says_in_the_system_s_words_that_there_is_no_room_and_goes_on_when_there_is(tmp_path):
+    writer = TensorBoard(tmp_path)
+    writer.write(1, {"loss": 0.5})
+    (events,) = tmp_path.iterdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (events.stat().st_size, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            writer.write(2, {"loss": 0.4})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert raised.value.errno == errno.EFBIG
+    writer.write(3, {"loss": 0.3})
+    writer.close()
+    assert {event.step for event in summary_iterator(str(events))} == {0, 1, 3}  # 0 is the version
 
 
 def _not_installed(directory):

@@ -1,12 +1,15 @@
 """Where metrics go: JSON lines in the workdir, and TensorBoard events through clu."""
 
+import contextlib
+import errno
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from vit_jax.errors import one_line
 from vit_jax.train.lines import JsonLinesFile
 
 METRICS_FILE = "metrics.jsonl"
@@ -22,7 +25,11 @@ class Writer(Protocol):
     name: str
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Records the scalars of a step."""
+        """Records the scalars of a step.
+
+        Raises:
+          OSError: the disk is full, for example.
+        """
 
     def close(self) -> None:
         """Flushes and gives back files."""
@@ -95,11 +102,26 @@ class TensorBoard:
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """See `Writer`."""
-        self._writer.write_scalars(step, scalars)
+        with _errors_of_the_system():
+            self._writer.write_scalars(step, scalars)
 
     def close(self) -> None:
         """See `Writer`."""
-        self._writer.close()
+        with contextlib.suppress(OSError), _errors_of_the_system():  # `write` has said so
+            self._writer.close()
+
+
+@contextlib.contextmanager
+def _errors_of_the_system() -> Iterator[None]:
+    """TensorFlow's errors as Python's: `... /events.out.tfevents.1.v2; No space left on device` and further lines."""
+    try:
+        yield
+    except Exception as error:
+        if not hasattr(error, "error_code"):  # what its `OpError` has; it is imported in `vit_jax.data` alone
+            raise
+        words = str(error).splitlines()[0].rpartition("; ")[2]
+        number = next((number for number in errno.errorcode if os.strerror(number) == words), None)
+        raise (OSError(number, words) if number else OSError(one_line(error))) from error
 
 
 def make_writers(workdir: Path, resume_step: int, tensorboard: bool) -> tuple[list[Writer], str]:
