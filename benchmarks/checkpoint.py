@@ -36,7 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=2)
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--steps", type=int, default=6, help="of a turn")
+    parser.add_argument("--steps", type=int, default=4, help="of a turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", help="on the disk to be measured (default: the system's place for temporary files)")
     parser.add_argument("--output", help="JSON file (default: none)")
@@ -131,7 +131,8 @@ def measure(flags: argparse.Namespace, place: Path) -> dict[str, Any]:
 
 def main() -> None:
     flags = parse_arguments()
-    with tempfile.TemporaryDirectory(dir=flags.folder) as place:
+    harness.check_output(flags.output)
+    with tempfile.TemporaryDirectory(dir=flags.folder) as place, harness.settings_in_one_line():
         found = measure(flags, Path(place))
     median = {name: statistics.median(values) for name, values in found["turns"].items()}
     size = found["bytes"] / 1e9

@@ -1,9 +1,12 @@
 """What the cases of the benchmarks share: turns that alternate, the limits of the machine, a record with versions.
 
+The limits are a large matrix product and a copy of arrays too large for any cache.
+
 Seconds are wall time on accelerators. On a CPU they are CPU-seconds, user and system time of this process, which mean
 the same on a busy machine.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -12,11 +15,15 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+
+from vit_jax.errors import UserError, reason
+from vit_jax.programs import costs, hlo
 
 PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "torch", "timm", "transformers", "numpy")
 
@@ -33,6 +40,7 @@ class Contender:
       first_seconds: wall time of building, compiling and doing the work once.
       value: what `wait` gave for the first time.
       memory: bytes on the device at most; 0 where it is not known.
+      moved: bytes that doing the work once reads and writes, by the compiled program; 0 where it is not known.
     """
 
     name: str
@@ -42,6 +50,25 @@ class Contender:
     first_seconds: float = 0.0
     value: float = 0.0
     memory: int = 0
+    moved: float = 0.0
+
+
+@contextlib.contextmanager
+def settings_in_one_line() -> Iterator[None]:
+    """Ends the program with one line when what was asked for cannot be had."""
+    try:
+        yield
+    except UserError as error:
+        raise SystemExit(str(error)) from error
+
+
+def check_output(path: str | None) -> None:
+    """Makes the folder of a record before anything is measured."""
+    if path:
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SystemExit(f"--output={path}: its folder cannot be made: {reason(error)}") from error
 
 
 def on_cpu() -> bool:
@@ -104,6 +131,34 @@ def matmul_rate(dtype: str) -> float:
     return 2 * size**3 * times / statistics.median(seconds)
 
 
+def copy_rate() -> float:
+    """Bytes per second that a pass over a large array reads and writes; in place, since fresh memory is slower."""
+    elements, times = (2**26, 4) if on_cpu() else (2**29, 20)
+    add = jax.jit(lambda x: x + 1, donate_argnums=0)
+    array = add(jnp.zeros(elements, jnp.float32))
+
+    def step() -> jax.Array:
+        nonlocal array
+        for _ in range(times):
+            array = add(array)
+        return array
+
+    limit = Contender("copy", step, lambda x: x.block_until_ready(), 0)
+    seconds = [turn(limit, 1)[1 if on_cpu() else 0] for _ in range(5)]
+    return 2 * array.nbytes * times / statistics.median(seconds)
+
+
+def memory_of(program: Any) -> int:
+    """Bytes of a compiled program on each device, arguments included; 0 where the compiler does not say."""
+    found = program.memory_analysis()
+    return 0 if found is None else found.temp_size_in_bytes + found.argument_size_in_bytes
+
+
+def moved_by(program: Any) -> float:
+    """Bytes that a compiled program reads and writes on each device, loops multiplied out."""
+    return costs.count(hlo.parse(program.as_text()), jax.device_count()).memory_bytes
+
+
 def machine() -> dict[str, Any]:
     """Device, CPU, cores and versions."""
     versions = {"python": platform.python_version()}
@@ -124,7 +179,6 @@ def cpu_name() -> str:
 def write(path: str | None, record: dict[str, Any]) -> None:
     """Keeps a record as JSON, with the machine; nothing without a path."""
     if path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps({**machine(), **record}, indent=1) + "\n", encoding="utf-8")
         print(f"written to {path}")
 
@@ -135,14 +189,26 @@ def check_same_work(contenders: Sequence[Contender], dtype: str) -> None:
     for other in contenders[1:]:
         if other.parameters != first.parameters:
             raise SystemExit(f"{other.name} has {other.parameters:,} parameters, {first.name} {first.parameters:,}")
-        if abs(other.value - first.value) > tolerance * abs(first.value):
+        if not abs(other.value - first.value) <= tolerance * abs(first.value):  # neither may be NaN
             raise SystemExit(f"{other.name} finds {other.value}, {first.name} {first.value}")
 
 
 def rows_of(
-    contenders: Sequence[Contender], seconds: dict[str, list[float]], images: int, flops: float, limit: float
+    contenders: Sequence[Contender],
+    seconds: dict[str, list[float]],
+    images: int,
+    flops: float,
+    limits: dict[str, float],
 ) -> list[dict[str, Any]]:
-    """What table and record say of each: images a second, and the share of the limit that their FLOPs are."""
+    """What table and record say of each: images a second, and the shares of the limits that they reach.
+
+    Args:
+      contenders: were timed.
+      seconds: of doing the work once, by name.
+      images: of doing it once.
+      flops: of an image.
+      limits: `matmul` FLOP/s and `copy` bytes/s of all devices.
+    """
     rows = []
     for contender in contenders:
         found = rates(seconds[contender.name], images)
@@ -151,18 +217,20 @@ def rows_of(
                 "name": contender.name,
                 "images_per_second": found["median"],
                 "range": found["range"],
-                "share_of_matmul": found["median"] * flops / limit,
+                "share_of_matmul": found["median"] * flops / limits["matmul"],
+                "share_of_copy": found["median"] / images * contender.moved / limits["copy"],
                 "tflops": found["median"] * flops / 1e12,
                 "first_seconds": contender.first_seconds,
                 "value": contender.value,
                 "parameters": contender.parameters,
                 "memory_gib": contender.memory / 2**30,
+                "moved_gb": contender.moved / 1e9,
             }
         )
     return rows
 
 
-def show(title: str, rows: Sequence[dict[str, Any]], limit: float) -> None:
+def show(title: str, rows: Sequence[dict[str, Any]], limits: dict[str, float]) -> None:
     """Prints the table; ratios are to `timm compile`, or else to the first row."""
     unit = "images per CPU-second" if on_cpu() else "images/s"
     print(f"\n{title}, {jax.devices()[0].device_kind}: {unit}")
@@ -173,7 +241,8 @@ def show(title: str, rows: Sequence[dict[str, Any]], limit: float) -> None:
         print(
             f"  {row['name']:<{width}}  {row['images_per_second']:9.2f} [{low:.2f} .. {high:.2f}]  "
             f"{row['images_per_second'] / base:5.2f}x  {row['share_of_matmul']:6.1%} of matmul  "
+            f"{row['share_of_copy']:6.1%} of copy  "
             f"{row['memory_gib']:6.1f} GiB  first {row['first_seconds']:5.1f} s  found {row['value']:.4f}  "
             f"{row['parameters']:,}"
         )
-    print(f"  matrix product {limit / 1e12:.2f} TFLOP/s")
+    print(f"  matrix product {limits['matmul'] / 1e12:.2f} TFLOP/s, copy {limits['copy'] / 1e9:.1f} GB/s")

@@ -4,31 +4,33 @@
     python benchmarks/inference.py --model=L/16 --batch_size=256 --dtype=bfloat16 --peers=timm_compile,transformers
 
 From uint8 images on the device to logits of 1,000 classes, on the same weights; the sum of the absolute logits has to
-agree before anything is timed. Ours is the program that `vit_jax evaluate` and `predict` run; `--ours` names settings
-that differ. How turns and limits are taken: `harness.py`.
+agree before anything is timed. Ours is the model as `vit_jax evaluate` applies it, laid out on the mesh; `--ours` names
+settings that differ. How turns and limits are taken: `harness.py`.
 """
 
 import argparse
 import time
 from typing import Any
 
+import harness
 import jax
 import jax.numpy as jnp
 import subjects
 from harness import Contender
 
+from vit_jax import parallel
 from vit_jax.models import Params, normalize
 
 
 def ours(flags: argparse.Namespace, changes: str, params: Params) -> Contender:
     began = time.perf_counter()
-    model = subjects.program_of(flags, changes).model
-    images = jax.device_put(subjects.random_batch(flags)["image"])
-    params = jax.device_put(params)
-    program = jax.jit(lambda params, images: model.apply(params, normalize(images))["logits"])
+    subject = subjects.program_of(flags, changes)
+    model, constrain = subject.model, parallel.constrain_on(subject.mesh)
+    rows = parallel.host_rows(subject.mesh, flags.batch_size)
+    images = parallel.to_mesh(subject.mesh, flags.batch_size, rows, subjects.random_batch(flags))["image"]
+    params = parallel.on_mesh(params, jax.tree.map(lambda s: s.sharding, subject.state["params"]))
+    program = jax.jit(lambda params, images: model.apply(params, normalize(images), constrain=constrain)["logits"])
     program = program.lower(params, images).compile()
-    memory = program.memory_analysis()
-    used = 0 if memory is None else memory.temp_size_in_bytes + memory.argument_size_in_bytes
 
     def step() -> jax.Array:
         return program(params, images)
@@ -38,7 +40,8 @@ def ours(flags: argparse.Namespace, changes: str, params: Params) -> Contender:
 
     value = wait(step())
     seconds = time.perf_counter() - began
-    return Contender(f"ours {changes}".strip(), step, wait, model.parameter_count, seconds, value, used)
+    name, memory, moved = f"ours {changes}".strip(), harness.memory_of(program), harness.moved_by(program)
+    return Contender(name, step, wait, model.parameter_count, seconds, value, memory, moved)
 
 
 def peer(model: subjects.TorchModel, began: float) -> Contender:
@@ -55,7 +58,8 @@ def peer(model: subjects.TorchModel, began: float) -> Contender:
         return float(logits.abs().sum())
 
     value = wait(step())
-    return Contender(model.name, step, wait, model.parameters, time.perf_counter() - began, value, model.memory)
+    seconds = time.perf_counter() - began
+    return Contender(model.name, step, wait, model.parameters, seconds, value, model.memory(step))
 
 
 if __name__ == "__main__":

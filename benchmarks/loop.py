@@ -4,9 +4,11 @@
     python benchmarks/loop.py --model=B/16 --image_size=224 --batch_size=256 --dtype=bfloat16
 
 Turns alternate: `vit_jax train` on synthetic images, with its input, records, hang detection and asynchronous
-checkpoints, and the same compiled step by itself on one batch that lies on the device. The account is that of
-`goodput.jsonl` between the first and the last checkpoint, so it leaves out compiling, profiling and exporting. The
-profile is of ten steps before the first checkpoint: the share of its time in which no device is at work.
+checkpoints; the same without any save before its end; and the same compiled step by itself on one batch that lies on
+the device. The account is that of `goodput.jsonl` between the first and the last checkpoint: without compiling,
+profiling and exporting. What slows the steps themselves, threads that want the same cores or memory that is still read,
+it counts as steps: that shows beside the bare program alone. The profile is of ten steps before the first checkpoint:
+the share of its time in which no device is at work.
 """
 
 import argparse
@@ -15,14 +17,13 @@ import statistics
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import harness
 import jax
 import subjects
 import train_step
 
-from vit_jax.train import train
+from vit_jax.train import METRICS_FILE, RunSettings, read_metrics, train
 from vit_jax.train.goodput import GOODPUT_FILE
 from vit_jax.train.lines import read_json_lines
 
@@ -48,12 +49,17 @@ def parse_arguments() -> argparse.Namespace:
     return flags
 
 
+def settings_with(flags: argparse.Namespace, every: int) -> RunSettings:
+    """The run with a save every so many steps."""
+    changes = f"train.duration={flags.steps} steps,checkpoint.every={every} steps,log.every=10 steps,schedule.warmup=5%"
+    return subjects.settings_of(flags, changes)
+
+
 def whole_loop(flags: argparse.Namespace, workdir: Path) -> dict[str, float]:
     """Of a run: seconds a step, shares of its parts in percent, and the share in which the profile shows no work."""
     every = flags.steps // CHECKPOINTS
     first = every // 2
-    changes = f"train.duration={flags.steps} steps,checkpoint.every={every} steps,log.every=10 steps,schedule.warmup=5%"
-    settings = subjects.settings_of(flags, changes)
+    settings = settings_with(flags, every)
     log = dataclasses.replace(settings.log, profile_steps=(first, first + PROFILED - 1))
     train(dataclasses.replace(settings, log=log), workdir)
     lines = read_json_lines(workdir / GOODPUT_FILE)
@@ -62,6 +68,13 @@ def whole_loop(flags: argparse.Namespace, workdir: Path) -> dict[str, float]:
     whole = sum(seconds.values())
     shares = {f"{part} %": 100 * value / whole for part, value in seconds.items() if value}
     return {"step": whole / (until["step"] - since["step"]), **shares, "idle in the profile %": 100 * idle(workdir)}
+
+
+def without_saves(flags: argparse.Namespace, workdir: Path) -> float:
+    """Seconds a step of a run that saves at its end alone."""
+    train(settings_with(flags, flags.steps), workdir)
+    rates = [record["images_per_second"] for record in read_metrics(workdir / METRICS_FILE) if "loss" in record]
+    return flags.batch_size / rates[-1]  # the mean over all steps
 
 
 def idle(workdir: Path) -> float:
@@ -88,20 +101,28 @@ def covered(spans: Iterable[tuple[float, float]]) -> float:
     return length
 
 
+def a_round(flags: argparse.Namespace, workdir: Path) -> dict[str, float]:
+    """A turn of each, and what they are beside the bare step."""
+    found = {**whole_loop(flags, workdir / "saved"), "step without saves": without_saves(flags, workdir / "unsaved")}
+    bare = train_step.ours(flags, "", subjects.random_params(subjects.program_of(flags).model))
+    harness.turn(bare, PROFILED)
+    found["bare step"] = harness.turn(bare, flags.steps // 2)[0] / (flags.steps // 2)
+    found["beside bare"] = found["step"] / found["bare step"]
+    found["without saves, beside bare"] = found["step without saves"] / found["bare step"]
+    return found
+
+
 def main() -> None:
     flags = parse_arguments()
-    bare = train_step.ours(flags, "", subjects.random_params(subjects.program_of(flags).model))
-    times = flags.steps // 2
-    turns: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as place:
-        for number in range(flags.rounds):
-            loop = whole_loop(flags, Path(place) / str(number))
-            turns.append({**loop, "bare step": harness.turn(bare, times)[0] / times})
-            turns[-1]["beside bare"] = turns[-1]["step"] / turns[-1]["bare step"]
+    harness.check_output(flags.output)
+    if jax.device_count() > 1:
+        raise SystemExit(f"one device is measured and there are {jax.device_count()}: set CUDA_VISIBLE_DEVICES=0")
+    with harness.settings_in_one_line(), tempfile.TemporaryDirectory() as place:
+        turns = [a_round(flags, Path(place) / str(number)) for number in range(flags.rounds)]
     print(f"\n{flags.model}, batch {flags.batch_size}, {flags.image_size} px: medians of {flags.rounds} rounds")
     for name in turns[0]:
         found = sorted(turn.get(name, 0.0) for turn in turns)
-        print(f"  {name:<22} {statistics.median(found):8.3f}  [{found[0]:.3f} .. {found[-1]:.3f}]")
+        print(f"  {name:<27} {statistics.median(found):8.3f}  [{found[0]:.3f} .. {found[-1]:.3f}]")
     harness.write(flags.output, {"flags": vars(flags), "turns": turns})
 
 

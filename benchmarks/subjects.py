@@ -6,11 +6,12 @@ export, so that what they compute can be compared before it is timed.
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 import torchvision_operators
 
 from vit_jax.checkpoint import Metadata, export_huggingface, export_timm
+from vit_jax.errors import UserError
 from vit_jax.models import Model, Params, forward_flops
 from vit_jax.settings import build, to_dict
 from vit_jax.train import DataFacts, Program, RunSettings, make_program
@@ -55,7 +57,9 @@ def settings_of(flags: argparse.Namespace, changes: str = "") -> RunSettings:
     }
     for part in filter(None, changes.split(",")):
         key, _, value = part.partition("=")
-        group, name = key.split(".")
+        group, _, name = key.partition(".")
+        if not name or not value:
+            raise UserError(f"--ours={changes}: write group.name=value for {part!r}, as in model.scan=False")
         try:
             found = json.loads(value.lower() if value in ("True", "False") else value)
         except ValueError:
@@ -86,22 +90,18 @@ def random_params(model: Model) -> Params:
 
 
 @contextlib.contextmanager
-def exported(flags: argparse.Namespace, params: Params) -> Iterator[Callable[[str], "TorchModel"]]:
-    """What opens the weights as a peer's model."""
+def exported(
+    flags: argparse.Namespace, params: Params, peers: Sequence[str]
+) -> Iterator[Callable[[str], "TorchModel"]]:
+    """What opens the weights as a peer's model; they are exported, and the peers' packages imported, before."""
     settings = settings_of(flags)
     metadata = Metadata(program_of(flags).model, tuple(f"class {i}" for i in range(CLASSES)), to_dict(settings))
     with tempfile.TemporaryDirectory() as folder:
-
-        def of(peer: str) -> TorchModel:
-            if peer not in PEERS:
-                raise SystemExit(f"--peers={peer}: must be of {', '.join(PEERS)}")
-            export = export_huggingface if peer == "transformers" else export_timm
-            place = Path(folder) / export.__name__
-            if not place.exists():
-                export(params, metadata, place)
-            return TorchModel(flags, peer, place)
-
-        yield of
+        places = {peer: Path(folder) / peer for peer in peers}
+        for peer, place in places.items():
+            (export_huggingface if peer == "transformers" else export_timm)(params, metadata, place)
+            importlib.import_module(peer.partition("_")[0])
+        yield lambda peer: TorchModel(flags, peer, places[peer])
 
 
 class TorchModel:
@@ -121,7 +121,7 @@ class TorchModel:
         if self.device == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.benchmark = True
-            torch.cuda.reset_peak_memory_stats()
+        self._before = torch.cuda.memory_allocated() if self.device == "cuda" else 0
         self.module = self._open(peer, folder).to(self.device).to(memory_format=self._layout)
         self.parameters = sum(p.numel() for p in self.module.parameters())
         batch = random_batch(flags)
@@ -147,12 +147,34 @@ class TorchModel:
             found = self.module(pixels)
             return (found if isinstance(found, torch.Tensor) else found.logits).float()
 
-    @property
-    def memory(self) -> int:
-        """Bytes on the device at most so far; 0 on a CPU."""
+    def memory(self, step: Callable[[], Any]) -> int:
+        """Bytes on the device at most while `step` is done again, without those of others; 0 on a CPU.
+
+        The optimizer's state is made by the first step, and cuDNN tries its kernels there, so that one does not count.
+        """
         import torch
 
-        return torch.cuda.max_memory_allocated() if self.device == "cuda" else 0
+        if self.device == "cpu":
+            return 0
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - self._before
+
+
+def peers_of(flags: argparse.Namespace) -> list[str]:
+    """The peers that the flags name."""
+    peers = [name for name in flags.peers.split(",") if name]
+    for peer in peers:
+        if peer not in PEERS:
+            raise SystemExit(f"--peers={peer}: must be of {', '.join(PEERS)}")
+    if peers and jax.device_count() > 1:
+        raise SystemExit(
+            f"--peers={flags.peers}: they run on one device, and ours would on {jax.device_count()}; "
+            "set CUDA_VISIBLE_DEVICES=0, or --peers= for ours alone"
+        )
+    return peers
 
 
 def compare(
@@ -175,18 +197,23 @@ def compare(
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     flags = parser.parse_args()
-    model = program_of(flags).model
-    params = random_params(model)
-    found = [ours(flags, changes, params) for changes in flags.ours or [""]]
-    with exported(flags, params) as opened:
-        for name in filter(None, flags.peers.split(",")):
+    peers = peers_of(flags)
+    harness.check_output(flags.output)
+    with harness.settings_in_one_line():
+        model = program_of(flags).model
+        params = random_params(model)
+        found = [ours(flags, changes, params) for changes in flags.ours or [""]]
+    with exported(flags, params, peers) as opened:
+        for name in peers:
             began = time.perf_counter()
             found.append(peer(opened(name), began))
     harness.check_same_work(found, flags.dtype)
     seconds = harness.alternate(found, flags.rounds, flags.seconds)
-    limit = harness.matmul_rate(flags.dtype)
-    rows = harness.rows_of(found, seconds, flags.batch_size, passes * forward_flops(model), limit)
+    limits = {"matmul": harness.matmul_rate(flags.dtype), "copy": harness.copy_rate()}
+    if not harness.on_cpu():  # those pretended there share its cores
+        limits = {name: rate * jax.device_count() for name, rate in limits.items()}
+    rows = harness.rows_of(found, seconds, flags.batch_size, passes * forward_flops(model), limits)
     harness.show(
-        f"{what} of {flags.model}, batch {flags.batch_size}, {flags.image_size} px, {flags.dtype}", rows, limit
+        f"{what} of {flags.model}, batch {flags.batch_size}, {flags.image_size} px, {flags.dtype}", rows, limits
     )
-    harness.write(flags.output, {"flags": vars(flags), "matmul_flops": limit, "rows": rows})
+    harness.write(flags.output, {"flags": vars(flags), "limits": limits, "rows": rows})

@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import harness
 import jax
 import jax.numpy as jnp
 import optax
@@ -85,6 +86,15 @@ def measured(name: str, traced: Any, devices: int) -> dict[str, Any]:
     return row
 
 
+def check(flags: argparse.Namespace) -> None:
+    """Ends the program, before anything is compiled, when a flag cannot be."""
+    for flag, known in (("models", BATCH), ("layouts", LAYOUTS)):
+        for name in getattr(flags, flag).split(","):
+            if name not in known:
+                raise SystemExit(f"--{flag}={name}: must be of {', '.join(known)}")
+    harness.check_output(flags.output)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--topology", default="v5e:2x2")
@@ -93,6 +103,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, help="of unrolled models, which compile slowly (default: the model's own)")
     parser.add_argument("--output", help="JSON file (default: none)")
     flags = parser.parse_args()
+    check(flags)
     devices = parallel.topology_devices(parallel.parse_topology(flags.topology))
     rows = []
     for model in flags.models.split(","):
