@@ -96,6 +96,8 @@ def exported(
     """What opens the weights as a peer's model; they are exported, and the peers' packages imported, before."""
     settings = settings_of(flags)
     metadata = Metadata(program_of(flags).model, tuple(f"class {i}" for i in range(CLASSES)), to_dict(settings))
+    if peers:
+        torchvision_operators.register()
     with tempfile.TemporaryDirectory() as folder:
         places = {peer: Path(folder) / peer for peer in peers}
         for peer, place in places.items():
@@ -129,7 +131,6 @@ class TorchModel:
         self.labels = torch.from_numpy(batch["label"]).long().to(self.device)
 
     def _open(self, peer: str, folder: Path) -> Any:
-        torchvision_operators.register()
         if peer == "transformers":
             import transformers
 
