@@ -6,6 +6,7 @@ Seconds are wall time on accelerators. On a CPU they are CPU-seconds, user and s
 the same on a busy machine.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import importlib.metadata
@@ -60,6 +61,18 @@ def settings_in_one_line() -> Iterator[None]:
         yield
     except UserError as error:
         raise SystemExit(str(error)) from error
+
+
+def count(text: str) -> int:
+    """A flag's number of things, of which there is at least one."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Several of them, joined by commas."""
+    return tuple(count(part) for part in text.split(","))
 
 
 def check_output(path: str | None) -> None:

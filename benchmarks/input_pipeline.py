@@ -53,9 +53,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batches", type=int, default=6, help="in each turn")
     parser.add_argument("--pictures", type=int, default=400, help="different JPEGs")
     parser.add_argument("--torch_python", help="a Python with torch and timm, for the DataLoader")
-    parser.add_argument("--output", default=str(Path(__file__).parent / "results" / "input_pipeline.json"))
+    parser.add_argument("--output", help="JSON file (default: none)")
     parser.add_argument("--torch_folder", help=argparse.SUPPRESS)  # set where this file runs under --torch_python
-    return parser.parse_args()
+    args = parser.parse_args()
+    for name in ("rounds", "batch_size", "batches", "pictures"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name}={getattr(args, name)}: must be at least 1")
+    return args
 
 
 # pictures
@@ -309,12 +313,13 @@ def main() -> None:
     if args.torch_folder:
         serve_torch(args)
         return
+    if args.output:
+        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         result = run(args, Path(place))
-    path = Path(args.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"\nwritten to {path}")
+    if args.output:
+        Path(args.output).write_text(json.dumps(result, indent=2) + "\n")
+        print(f"\nwritten to {args.output}")
 
 
 def run(args: argparse.Namespace, place: Path) -> dict[str, Any]:

@@ -38,8 +38,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--image_size", type=int, default=64)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--steps", type=int, default=400, help="of a turn")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=harness.count, default=400, help="of a turn")
+    parser.add_argument("--rounds", type=harness.count, default=3)
     parser.add_argument("--output", help="JSON file (default: none)")
     flags = parser.parse_args()
     if flags.steps < 2 * PROFILED * CHECKPOINTS:

@@ -6,6 +6,7 @@
 Writes benchmarks/results/plan_<name>.json. Needs libtpu: make .venv-plan/.installed-plan.
 """
 
+import argparse
 import importlib.metadata
 import json
 import subprocess
@@ -40,7 +41,12 @@ PLANS = {
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or [""]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="PART", help=f"of a name, of {', '.join(PLANS)} (default: all)")
+    wanted = parser.parse_args().names or [""]
+    for part in wanted:
+        if not any(part in name for name in PLANS):
+            parser.error(f"{part}: no plan has this in its name; there are {', '.join(PLANS)}")
     for name, (config, topology, *flags) in PLANS.items():
         if not any(part in name for part in wanted):
             continue

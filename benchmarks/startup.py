@@ -50,7 +50,7 @@ def imports() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("arguments", nargs="*", help="of `vit_jax train` (default: --config=configs/digits.py)")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=harness.count, default=3)
     parser.add_argument("--output", help="JSON file (default: none)")
     flags = parser.parse_args()
     arguments = flags.arguments or ["--config=configs/digits.py"]

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--ours", action="append", help="settings of a variant: model.scan=False,model.remat=none")
     parser.add_argument("--peers", default="timm_eager,timm_compile", help=f"of {', '.join(PEERS)}; empty for none")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=harness.count, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each turn")
     parser.add_argument("--output", help="JSON file (default: none)")
 

@@ -11,6 +11,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
+import harness
 import jax
 
 from vit_jax.settings import build
@@ -65,16 +66,16 @@ def seconds_per_step(runs: Sequence[RunSettings], steps: int, repeats: int) -> f
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--runs", default="1,2,4,8")
+    parser.add_argument("--steps", type=harness.count, default=20)
+    parser.add_argument("--repeats", type=harness.count, default=3)
+    parser.add_argument("--runs", type=harness.counts, default=(1, 2, 4, 8), help="how many, joined by commas")
     flags = parser.parse_args()
     device = jax.devices()[0]
     print(f"{jax.device_count()} x {device.device_kind}")
     models = {**MODELS, **(ON_ACCELERATORS if device.platform != "cpu" else {})}
     for name, (model, side, batch) in models.items():
         alone = 0.0
-        for number in map(int, flags.runs.split(",")):
+        for number in flags.runs:
             seconds = seconds_per_step(settings(model, side, batch, number), flags.steps, flags.repeats)
             alone = alone or seconds
             print(

@@ -100,7 +100,9 @@ def main() -> None:
     parser.add_argument("--topology", default="v5e:2x2")
     parser.add_argument("--models", default="B/16,L/16,H/14")
     parser.add_argument("--layouts", default="unrolled,scanned")
-    parser.add_argument("--depth", type=int, help="of unrolled models, which compile slowly (default: the model's own)")
+    parser.add_argument(
+        "--depth", type=harness.count, help="of unrolled models, which compile slowly (default: the model's own)"
+    )
     parser.add_argument("--output", help="JSON file (default: none)")
     flags = parser.parse_args()
     check(flags)

@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from vit_jax.errors import Diverged, Stopped, Unsaved, UserError, did_you_mean
+from vit_jax.errors import Diverged, Stopped, Unsaved, UserError, did_you_mean, out_of_memory
 
 VERBS = {
     "train": "pre-train or fine-tune a model; the same command resumes",
@@ -45,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _hide_late_reads()
     try:
         return importlib.import_module(f"vit_jax.cli.{argv[0].replace('-', '_')}").main(argv[1:])
-    except (UserError, Diverged, Unsaved, Stopped) as error:
+    except Exception as found:
+        error = found if isinstance(found, (UserError, Diverged, Unsaved, Stopped)) else out_of_memory(found)
+        if error is None:
+            raise
         line = " ".join(str(error).split("\n"))
         print(f"vit_jax {argv[0]}: {line}", file=sys.stderr, flush=True)
         if error.alone:

@@ -65,6 +65,17 @@ class Stopped(Exception):
     alone = False
 
 
+def out_of_memory(error: BaseException) -> Alone | None:
+    """What JAX says when an allocation fails, or the compiler sees that it would; None for other errors."""
+    if type(error).__name__ != "JaxRuntimeError" or "RESOURCE_EXHAUSTED" not in str(error):
+        return None
+    said = " ".join(str(error).split()).partition("RESOURCE_EXHAUSTED: ")[2][:200]
+    return Alone(
+        f"no memory left on the device ({said}): take a smaller batch (config.train.batch_size, --batch_size); to "
+        "train, more config.train.micro_batches or config.model.remat=full need less, too"
+    )
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean "x"?` for the known word nearest to `word`, otherwise the list of known words."""
     known = sorted(known)

@@ -223,6 +223,15 @@ def copy(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "copy")
 
 
+def test_too_little_memory_is_one_line(call, trained, monkeypatch):
+    monkeypatch.setattr("vit_jax.cli.weights.params_on", lambda *_: jax.numpy.zeros(2**46))
+    status, _, err = call("evaluate", f"--checkpoint={trained}")
+    assert status == 2
+    assert len(err.splitlines()) == 1
+    words = "no memory left on the device (Out of memory allocating", "take a smaller batch (config.train.batch_size"
+    check(err.removeprefix("vit_jax evaluate: "), *words)
+
+
 @pytest.mark.parametrize("name", ["metadata/metadata", "ema/_METADATA", "ema/manifest.ocdbt", "ema/d"])
 def test_evaluate_refuses_a_truncated_checkpoint(name, complaint, copy):
     damage(copy / "checkpoints" / "4", name)
@@ -243,6 +252,8 @@ def test_train_refuses_a_truncated_checkpoint_and_names_the_one_before(name, com
         ("--split=dev", "--split = 'dev': digits has train, test"),
         ("--split=test[:0%]", "--split = 'test[:0%]': holds no examples"),
         ("--batch_size=12", "--batch_size = 12: must be a multiple of 8"),
+        ("--batch_size=0", "--batch_size = 0: must be at least 1"),
+        ("--batch_size=-8", "--batch_size = -8: must be at least 1"),
         ("--config.mesh.tensor=3", "config.mesh = "),
         ("--config.model.variant=S/4", "says itself what its model is"),
         ("--config.data.image_size=(16,16)", "the checkpoint fixes it"),

@@ -144,6 +144,13 @@ def test_a_workdir_of_another_config_is_left_alone(tiny_run, tmp_path):
     assert (tmp_path / "w" / "config.0.json").read_text() == config
 
 
+def test_a_run_that_recorded_nothing_gives_its_workdir_back(tiny_run, tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        train(tiny_run(init={"checkpoint": str(tmp_path / "no.npz")}), tmp_path / "w")
+    train(tiny_run(), tmp_path / "w")
+    assert len(list((tmp_path / "w").glob("config*.json"))) == 1
+
+
 def test_tensorboard_events_hold_the_scalars(tiny_run, tmp_path):
     pytest.importorskip("tensorflow")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -1,5 +1,8 @@
 """`vit_jax demo`: the whole way on the embedded digits, through the same functions as the other verbs."""
 
+import os
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,10 +120,11 @@ def _say_files(workdir: Path, files: list[Path], pictures: list[Path]) -> None:
     print("\nwritten")
     for path, text in shown.items():
         print(f"  {path:<{width}}  {text}")
+    program = "vit_jax" if shutil.which("vit_jax") else f"{os.path.relpath(sys.executable)} -m vit_jax"
     print(
         "\ntry next\n"
-        f"  vit_jax predict  --checkpoint={workdir} {pictures[0]}\n"
-        f"  vit_jax evaluate --checkpoint={workdir} --split=train\n"
-        f"  vit_jax train    --config={CONFIG} --workdir=w --config.model.variant=S/4   # stop with Ctrl-C, run again\n"
-        "  vit_jax train    --config=configs/folder.py:/path/to/images --workdir=mine   # your own images"
+        f"  {program} predict  --checkpoint={workdir} {pictures[0]}\n"
+        f"  {program} evaluate --checkpoint={workdir} --split=train\n"
+        f"  {program} train    --config={CONFIG} --workdir=w --config.model.variant=S/4  # Ctrl-C, run again\n"
+        f"  {program} train    --config=configs/folder.py:/path/to/images --workdir=mine   # your own images"
     )

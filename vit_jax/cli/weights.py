@@ -110,7 +110,7 @@ def on_devices(weights: Weights, settings: RunSettings, batch_size: int | None) 
       BadSetting: mesh or batch do not fit the devices.
     """
     mesh = mesh_of(settings)
-    size = batch_size or settings.evaluate.batch_size or settings.train.batch_size
+    size = batch_size if batch_size is not None else settings.evaluate.batch_size or settings.train.batch_size
     parallel.check_batch("--batch_size", size, mesh)
     model, names = weights.metadata.model, weights.metadata.label_names
     params = params_on(mesh, weights)

@@ -217,7 +217,7 @@ def heads_chapter(model: Model, shown: Shown, layers: Sequence[int]) -> Chapter:
     pictures, numbers = {}, {}
     for i in range(count):
         heads = shown.maps.heads[i, list(layers)]
-        title = f"{model.settings.variant}: attention of each head, {shown.names[i]}"
+        title = f"{model.settings.variant}: attention of each head, '{shown.names[i]}'"
         figure = draw_heads(shown.images[i], heads, layers, model.stride, title)
         pictures[f"heads_{i + 1}.png"] = Picture(to_png(figure), title)
         numbers[f"heads_{i + 1}.png"] = {"name": shown.names[i], "weights": plain(heads)}

@@ -45,9 +45,11 @@ def batch_parallelism(mesh: Mesh) -> int:
 
 
 def check_batch(field: str, batch_size: int, mesh: Mesh, micro_batches: int = 1) -> None:
-    """Raises BadSetting when the batch does not divide, and says which sizes would."""
+    """Raises BadSetting when the batch is not positive or does not divide, and says which sizes would."""
+    if batch_size < 1:
+        raise BadSetting(field, batch_size, "must be at least 1")
     unit = batch_parallelism(mesh) * micro_batches
-    if batch_size < 1 or batch_size % unit:
+    if batch_size % unit:
         below = batch_size // unit * unit
         near = [size for size in (below, below + unit) if size > 0] or [unit]
         parts = f"{batch_parallelism(mesh)} data-parallel devices"

@@ -23,7 +23,7 @@ from vit_jax.train.state import State, create_state, state_from
 from vit_jax.train.stopping import StopSignal
 from vit_jax.train.tolerance import Tolerance
 from vit_jax.train.utilisation import utilisation
-from vit_jax.train.workdir import check_same_run, check_shared, claim
+from vit_jax.train.workdir import check_same_run, check_shared, claim, release
 from vit_jax.train.writers import METRICS_FILE, has_evaluation, make_writers
 
 
@@ -107,9 +107,13 @@ def train(
         reporter.say(line)
     hangs = HangWatch(goodput, settings.log.hang_timeout, folder / "hang", settings.log.on_hang == "exit")
     checkpoints = TrainingCheckpoints(folder / CHECKPOINTS, settings.checkpoint.keep_last, plan.steps.keep)
-    with compilations(goodput) as heard, hangs, checkpoints, StopSignal(distributed) as stop:
-        state, first = _start_state(plan, checkpoints, reporter, accept_config_change)
-        return _train(_prepare(plan, folder, first, checkpoints, goodput, heard, stop, reporter), state)
+    try:
+        with compilations(goodput) as heard, hangs, checkpoints, StopSignal(distributed) as stop:
+            state, first = _start_state(plan, checkpoints, reporter, accept_config_change)
+            return _train(_prepare(plan, folder, first, checkpoints, goodput, heard, stop, reporter), state)
+    except Exception:
+        release(folder)
+        raise
 
 
 def _start_state(

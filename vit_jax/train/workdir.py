@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax import parallel
-from vit_jax.checkpoint import Metadata, check_same_shapes
+from vit_jax.checkpoint import CHECKPOINTS, Metadata, check_same_shapes
 from vit_jax.errors import UserError
 from vit_jax.settings import build, to_dict
 from vit_jax.train.settings import RunSettings
+from vit_jax.train.writers import METRICS_FILE
 
 CONFIG_FILE = "config.json"
 
@@ -66,6 +67,14 @@ def claim(workdir: str | Path, settings: RunSettings, accept_change: bool = Fals
     except OSError as error:
         raise UserError(f"workdir {str(workdir)!r} cannot be written: {error.strerror}") from None
     return folder
+
+
+def release(workdir: Path) -> None:
+    """Gives back a workdir in which nothing was saved or recorded: the next run there may have another config."""
+    metrics = workdir / METRICS_FILE
+    recorded = metrics.exists() and metrics.stat().st_size
+    if parallel.is_main() and not recorded and not any((workdir / CHECKPOINTS).glob("[0-9]*")):
+        (workdir / CONFIG_FILE).unlink(missing_ok=True)
 
 
 def check_shared(workdir: Path, settings: RunSettings) -> None:
