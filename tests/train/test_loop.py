@@ -147,8 +147,19 @@ def test_a_workdir_of_another_config_is_left_alone(tiny_run, tmp_path):
 def test_a_run_that_recorded_nothing_gives_its_workdir_back(tiny_run, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         train(tiny_run(init={"checkpoint": str(tmp_path / "no.npz")}), tmp_path / "w")
+    assert not (tmp_path / "w" / "config.json").exists()
     train(tiny_run(), tmp_path / "w")
     assert len(list((tmp_path / "w").glob("config*.json"))) == 1
+
+
+def test_a_workdir_with_an_earlier_run_s_metrics_is_not_given_back(tiny_run, tmp_path):
+    broken = tiny_run(init={"checkpoint": str(tmp_path / "no.npz")})
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "metrics.0.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
+    with pytest.raises(UserError, match="does not exist"):
+        train(broken, tmp_path / "w")
+    with pytest.raises(UserError, match=r"config.init.checkpoint was .* and is"):
+        train(tiny_run(), tmp_path / "w")
 
 
 def test_tensorboard_events_hold_the_scalars(tiny_run, tmp_path):

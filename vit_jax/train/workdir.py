@@ -71,8 +71,8 @@ def claim(workdir: str | Path, settings: RunSettings, accept_change: bool = Fals
 
 def release(workdir: Path) -> None:
     """Gives back a workdir in which nothing was saved or recorded: the next run there may have another config."""
-    metrics = workdir / METRICS_FILE
-    recorded = metrics.exists() and metrics.stat().st_size
+    stem, suffix = Path(METRICS_FILE).stem, Path(METRICS_FILE).suffix
+    recorded = any(file.stat().st_size for file in workdir.glob(f"{stem}*{suffix}"))  # of earlier runs, too
     if parallel.is_main() and not recorded and not any((workdir / CHECKPOINTS).glob("[0-9]*")):
         (workdir / CONFIG_FILE).unlink(missing_ok=True)
 
